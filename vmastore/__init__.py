@@ -1,0 +1,1 @@
+"""Event-sourced engine for Linux VMAs: record, replay, verify and bisect an address space."""

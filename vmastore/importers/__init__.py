@@ -1,0 +1,1 @@
+"""Readers of strace logs, JSON lines and the recordings of real kernels."""
