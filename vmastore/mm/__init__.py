@@ -1,0 +1,1 @@
+"""The pure domain: VMAs, flags, address spaces, merge and split, rule sets."""

@@ -1,0 +1,223 @@
+"""The address space (struct mm_struct): VMAs in order, linked, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from vmastore.mm.flags import TASK_SIZE, VM_MAYBE_GUARD, VM_SOFTDIRTY
+from vmastore.mm.index import VmaIndex
+from vmastore.mm.outcome import Decision
+from vmastore.mm.rules import RuleSet
+from vmastore.mm.vma import AttrsTable, File, UffdCtx, Vma
+
+DEFAULT_MAX_MAP_COUNT = 65530
+
+
+@dataclass
+class Config:
+    """What changes outcomes besides the rules: sysctls, kernel configuration, limits.
+
+    None: unknown; the kernel's answer in the trace then decides.
+    """
+
+    max_map_count: int = DEFAULT_MAX_MAP_COUNT
+    overcommit_memory: int = 0
+    mmap_min_addr: int = 65536
+    stack_guard_gap: int = 256  # pages
+    thp: str = "madvise"  # always, madvise, never
+    shmem_thp: str = "never"
+    anon_name: bool = True
+    userfaultfd: bool = True
+    ksm: bool = True
+    hugepage: bool = True  # CONFIG_TRANSPARENT_HUGEPAGE
+    numa: bool = True
+    nodes: int = 1  # mask of nodes with memory
+    soft_dirty: bool = False  # CONFIG_MEM_SOFT_DIRTY
+    privileged: bool | None = None  # CAP_IPC_LOCK, CAP_SYS_NICE …
+    rlimits: dict[str, int] = field(default_factory=dict)
+
+
+class Env:
+    """What all address spaces of one replay share: rules, configuration, interned attributes."""
+
+    def __init__(self, rules: RuleSet, config: Config | None = None) -> None:
+        self.rules = rules
+        self.config = config or Config()
+        ignored = VM_SOFTDIRTY | (VM_MAYBE_GUARD if rules.sticky_flags else 0)
+        self.sticky = ignored if rules.sticky_flags else 0
+        self.table = AttrsTable(ignored)
+        self.soft_dirty = VM_SOFTDIRTY if self.config.soft_dirty else 0
+        self.uffds: dict[int, UffdCtx] = {}  # by open file description
+        self.zero_dev: str | None = None  # the device of kernel-made shmem files, once observed
+
+
+class Mm:
+    """struct mm_struct. `head` and `tail` are sentinels, so every VMA has a prev and a next.
+
+    `decisions` collects what the merge/split API decides until the caller takes it.
+    `dirty` collects VMAs inserted, changed or removed, where a caller wants to know (else None).
+    """
+
+    __slots__ = (
+        "brk",
+        "cached",
+        "config",
+        "decisions",
+        "def_flags",
+        "dirty",
+        "env",
+        "expect_errno",
+        "expect_result",
+        "head",
+        "index",
+        "map_count",
+        "mdwe",
+        "merge_any",
+        "number",
+        "observed",
+        "persona",
+        "pmds",
+        "rules",
+        "start_brk",
+        "tail",
+        "vmi",
+    )
+
+    def __init__(self, env: Env, number: int = 1) -> None:
+        self.env = env
+        self.rules = env.rules
+        self.config = env.config
+        self.number = number
+        self.index = VmaIndex()
+        none = env.table.get(0)
+        self.head = Vma(-1, -1, none)
+        self.tail = Vma(1 << 65, 1 << 65, none)
+        self.head.prev = self.head
+        self.head.next = self.tail
+        self.tail.prev = self.head
+        self.tail.next = self.tail
+        self.cached = self.tail
+        self.map_count = 0
+        self.start_brk = 0
+        self.brk = 0
+        self.def_flags = 0
+        self.merge_any = False  # MMF_VM_MERGE_ANY
+        self.mdwe = False
+        self.persona = 0
+        self.pmds: set[int] = set()  # 2 MiB regions whose page table exists
+        self.decisions: list[Decision] = []
+        self.dirty: list[Vma] | None = None
+        self.vmi = VmaIterator(self)
+        # what the trace says the kernel answered; None: nothing known, predict
+        self.observed = False
+        self.expect_result: int | None = None
+        self.expect_errno = 0
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def vmas(self) -> Iterator[Vma]:
+        """All VMAs, by address."""
+        vma, tail = self.head.next, self.tail
+        while vma is not tail:
+            yield vma
+            vma = vma.next
+
+    def find_vma(self, addr: int) -> Vma:
+        """The first VMA that ends above addr, or the tail sentinel (find_vma)."""
+        vma = self.cached
+        if vma.vm_start <= addr < vma.vm_end:
+            return vma
+        found = self.index.floor(addr)
+        if found is None:
+            return self.head.next
+        vma = found if found.vm_end > addr else found.next
+        self.cached = vma
+        return vma
+
+    def find_vma_intersection(self, start: int, end: int) -> Vma | None:
+        """The first VMA that overlaps [start, end) (find_vma_intersection)."""
+        vma = self.find_vma(start)
+        return vma if vma.vm_start < end else None
+
+    def vma_lookup(self, addr: int) -> Vma | None:
+        """The VMA that holds addr (vma_lookup)."""
+        vma = self.find_vma(addr)
+        return vma if vma.vm_start <= addr else None
+
+    def fails(self, errno: int) -> bool:
+        """Whether the kernel, at a check that the model cannot decide, answered errno."""
+        return self.observed and self.expect_errno == errno
+
+    # -- changing (for the merge/split package and the whole-mm operations only) ------------------------
+
+    def insert(self, vma: Vma) -> None:
+        """Link a new VMA in at its place (vma_link)."""
+        before = self.index.floor(vma.vm_start)
+        prev = self.head if before is None else before
+        self.insert_after(prev, vma)
+
+    def insert_after(self, prev: Vma, vma: Vma) -> None:
+        nxt = prev.next
+        vma.prev = prev
+        vma.next = nxt
+        prev.next = vma
+        nxt.prev = vma
+        self.index.add(vma.vm_start, vma)
+        self.map_count += 1
+        if self.dirty is not None:
+            self.dirty.append(vma)
+
+    def remove(self, vma: Vma) -> None:
+        """Take a VMA out (vma_iter_clear and remove_vma)."""
+        vma.prev.next = vma.next
+        vma.next.prev = vma.prev
+        self.index.remove(vma.vm_start)
+        self.map_count -= 1
+        if self.cached is vma:
+            self.cached = self.tail
+        if self.dirty is not None:
+            self.dirty.append(vma)
+
+    def set_start(self, vma: Vma, vm_start: int) -> None:
+        self.index.remove(vma.vm_start)
+        if self.dirty is not None:  # the old start is no more
+            gone = Vma(vma.vm_start, vma.vm_start, vma.attrs)
+            self.dirty.append(gone)
+            self.dirty.append(vma)
+        vma.vm_start = vm_start
+        self.index.add(vm_start, vma)
+
+    def set_end(self, vma: Vma, vm_end: int) -> None:
+        vma.vm_end = vm_end
+        if self.dirty is not None:
+            self.dirty.append(vma)
+
+    def touch(self, vma: Vma) -> None:
+        """Note that a VMA's attributes changed."""
+        if self.dirty is not None:
+            self.dirty.append(vma)
+
+    def clear(self) -> None:
+        """Drop every VMA (exit_mmap)."""
+        for vma in list(self.vmas()):
+            self.remove(vma)
+        self.pmds.clear()
+
+    def kernel_file(self, path: str, kind: str = "shmem") -> File:
+        """A file that the kernel makes for a mapping (shmem_kernel_file_setup)."""
+        return File(0, kind, path, dev=self.env.zero_dev, readable=True, writable=True)
+
+
+class VmaIterator:
+    """VMA_ITERATOR: names the address space that an API call works on."""
+
+    __slots__ = ("mm",)
+
+    def __init__(self, mm: Mm) -> None:
+        self.mm = mm
+
+
+def in_task(addr: int, length: int) -> bool:
+    """Whether [addr, addr+length) lies below TASK_SIZE."""
+    return length <= TASK_SIZE and addr <= TASK_SIZE - length
