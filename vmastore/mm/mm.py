@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from vmastore.mm.flags import TASK_SIZE, VM_MAYBE_GUARD, VM_SOFTDIRTY
@@ -50,6 +50,14 @@ class Env:
         self.soft_dirty = VM_SOFTDIRTY if self.config.soft_dirty else 0
         self.uffds: dict[int, UffdCtx] = {}  # by open file description
         self.zero_dev: str | None = None  # the device of kernel-made shmem files, once observed
+        self.faults = "recorded"  # recorded, none, written, untouched: what the trace shows of page faults
+
+    def new_writable(self, vma: Vma, prepare: Callable[[], None]) -> None:
+        """A private VMA became writable: whether it is written may be unknown from here on."""
+        if self.faults == "written":
+            prepare()
+        if self.faults != "recorded":
+            vma.unsure = max(vma.unsure, 1)
 
 
 class Mm:

@@ -338,7 +338,8 @@ def resolve(release: str, version: str | None = None) -> RuleSet:
     parsed = parse_release(release, version)
     if parsed[2] == 0 and not version and release.count(".") < 2:
         raise RuleError(
-            f"no preset {release!r}", hint=f"presets: {', '.join(PRESETS)}; or a full release like {release}.0"
+            f"no preset {release!r}",
+            hint=f"presets: {', '.join(PRESETS)}; or a full release like {release}.0",
         )
     for name, known in PRESETS.items():
         if known == parsed and name != "series-v1":

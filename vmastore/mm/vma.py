@@ -240,7 +240,7 @@ class Vma:
         self.anon_vma = anon_vma
         self.chain = chain
         self.label = label  # name of a special mapping ("[vdso]", "[stack]"), kept by its pieces
-        self.unsure = False
+        self.unsure = 0
         self.prev: Vma
         self.next: Vma
 

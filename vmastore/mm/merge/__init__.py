@@ -1,0 +1,31 @@
+"""Merging and splitting VMAs: private, behind six functions and the entries that live beside them."""
+
+from vmastore.mm.merge.certainty import UNSURE_FORKED
+from vmastore.mm.merge.modify import (
+    Oops,
+    vma_merge_extend,
+    vma_merge_new_vma,
+    vma_modify_flags,
+    vma_modify_flags_name,
+    vma_modify_policy,
+    vma_modify_uffd,
+)
+from vmastore.mm.merge.region import copy_vma, do_brk_flags, expand_stack, isolate_vma, mmap_region
+from vmastore.mm.merge.unmap import do_vmi_munmap
+
+__all__ = [
+    "UNSURE_FORKED",
+    "Oops",
+    "copy_vma",
+    "do_brk_flags",
+    "do_vmi_munmap",
+    "expand_stack",
+    "isolate_vma",
+    "mmap_region",
+    "vma_merge_extend",
+    "vma_merge_new_vma",
+    "vma_modify_flags",
+    "vma_modify_flags_name",
+    "vma_modify_policy",
+    "vma_modify_uffd",
+]

@@ -1,0 +1,169 @@
+"""Merging a range of an existing VMA with its neighbours: cases 4 to 8.
+
+Private to the merge/split package. Sources: vma_merge() up to 6.11, vma_merge_existing_range() since.
+
+One character a page; P, C, N are the lower neighbour, the VMA that holds the range, the upper
+neighbour, `*` the range:
+
+    4  CCCC****NNNN   ->  CCCCNNNNNNNN     the upper one grows down, C shrinks
+    5  PPPP****CCCC   ->  PPPPPPPPCCCC     the lower one grows up, C shrinks
+    6  PPPP****NNNN   ->  PPPPPPPPPPPP     C and N go
+    7  PPPP****NNNN   ->  PPPPPPPPNNNN     C goes
+    8  PPPP****NNNN   ->  PPPPNNNNNNNN     C goes
+"""
+
+from __future__ import annotations
+
+from vmastore.mm.merge.certainty import State, absorb_unsure, is_certain
+from vmastore.mm.merge.predicates import (
+    CLOSE,
+    GAP,
+    INSIDE,
+    NO_VMA,
+    SPECIAL,
+    anon_reason,
+    anon_sides_reason,
+    neighbour_reason,
+)
+from vmastore.mm.mm import Mm
+from vmastore.mm.outcome import Decision, Reason
+from vmastore.mm.rules import RuleSet
+from vmastore.mm.vma import Vma, VmaAttrs
+
+Whys = tuple[Reason | None, Reason | None]
+
+
+def vma_merge_existing(
+    mm: Mm, prev: Vma, vma: Vma, start: int, end: int, attrs: VmaAttrs, api: str
+) -> tuple[Vma | None, Whys, bool]:
+    """Merge [start, end) of vma, which is about to have `attrs`, with prev and the VMA after it.
+
+    Returns the survivor (which keeps its own attributes: the caller writes the new ones), or None;
+    the reasons why not for either side; whether it is certain.
+    Assumes: the range lies within vma; prev is the VMA before it, or vma itself if start is inside.
+    """
+    if attrs.special:
+        return None, (SPECIAL, SPECIAL), True
+    nxt = vma.next
+    left, right = start == vma.vm_start, end == vma.vm_end
+    why_prev = _prev_reason(mm, prev, vma, start, attrs) if left else INSIDE
+    why_next = _next_reason(mm, nxt, vma, end, attrs) if right else INSIDE
+    if why_prev is None and why_next is None:
+        why_next = anon_sides_reason(prev.anon_vma, nxt.anon_vma)
+    why_prev, why_next = _close_rule(mm.rules, vma, nxt, left and right, why_prev, why_next)
+    certain = True
+    if vma.unsure or (left and prev.unsure) or (right and nxt.unsure):
+        certain = _certain(mm, prev, vma, nxt, start, end, attrs)
+    if why_prev is not None and why_next is not None:
+        return None, (why_prev, why_next), certain
+    if why_prev is None:
+        case, survivor, removed = _merge_left(mm, prev, vma, nxt, end, right, both=why_next is None)
+    else:
+        case, survivor, removed = _merge_right(mm, vma, nxt, start, left)
+    span = (survivor.vm_start, survivor.vm_end)
+    mm.decisions.append(Decision(api, "merge", start, end, case, why_prev, why_next, span, removed, 0, certain))
+    return survivor, (why_prev, why_next), certain
+
+
+def _prev_reason(mm: Mm, prev: Vma, vma: Vma, start: int, attrs: VmaAttrs) -> Reason | None:
+    if prev.vm_end != start:
+        return NO_VMA if prev is mm.head else GAP
+    return neighbour_reason(mm, prev, attrs, vma.anon_vma, len(vma.chain), is_next=False)
+
+
+def _next_reason(mm: Mm, nxt: Vma, vma: Vma, end: int, attrs: VmaAttrs) -> Reason | None:
+    if nxt.vm_start != end:
+        return NO_VMA if nxt is mm.tail else GAP
+    return neighbour_reason(mm, nxt, attrs, vma.anon_vma, len(vma.chain), is_next=True)
+
+
+def _close_rule(
+    rules: RuleSet, vma: Vma, nxt: Vma, whole: bool, why_prev: Reason | None, why_next: Reason | None
+) -> Whys:
+    """Whether a VMA that the merge would remove has a close hook."""
+    if not whole or not vma.attrs.close:
+        return why_prev, why_next
+    if rules.close_only_removed:
+        return (why_prev or CLOSE, why_next or CLOSE)
+    if rules.close_case7_refused and why_prev is None:
+        return CLOSE, why_next
+    return why_prev, why_next
+
+
+def _merge_left(mm: Mm, prev: Vma, vma: Vma, nxt: Vma, end: int, whole: bool, *, both: bool) -> tuple[str, Vma, int]:
+    """prev grows over the range: case 5 (C shrinks), 7 (C goes), 6 (C and N go)."""
+    sticky = mm.env.sticky and _sticky_bits(mm, (prev, vma, nxt) if both else (prev, vma))
+    if both:
+        _dup_anon_vma(prev, nxt if nxt.anon_vma is not None else vma)
+        absorb_unsure(prev, (vma, nxt))
+        new_end = nxt.vm_end
+        mm.remove(nxt)
+        mm.remove(vma)
+        case, removed = "6", 2
+    elif whole:
+        _dup_anon_vma(prev, vma)
+        absorb_unsure(prev, (vma,))
+        new_end = end
+        mm.remove(vma)
+        case, removed = "7", 1
+    else:
+        _dup_anon_vma(prev, vma)
+        absorb_unsure(prev, (vma,))
+        new_end = end
+        mm.set_start(vma, end)
+        case, removed = "5", 0
+    mm.set_end(prev, new_end)
+    if sticky:
+        prev.attrs = prev.attrs.with_flags(prev.attrs.vm_flags | sticky)
+    return case, prev, removed
+
+
+def _merge_right(mm: Mm, vma: Vma, nxt: Vma, start: int, whole: bool) -> tuple[str, Vma, int]:
+    """next grows down over the range: case 8 (C goes) or 4 (C shrinks)."""
+    sticky = mm.env.sticky and _sticky_bits(mm, (vma, nxt))
+    _dup_anon_vma(nxt, vma)
+    absorb_unsure(nxt, (vma,))
+    if whole:
+        mm.remove(vma)
+    else:
+        mm.set_end(vma, start)
+    mm.set_start(nxt, start)
+    if sticky:
+        nxt.attrs = nxt.attrs.with_flags(nxt.attrs.vm_flags | sticky)
+    return ("8", nxt, 1) if whole else ("4", nxt, 0)
+
+
+def _sticky_bits(mm: Mm, parts: tuple[Vma, ...]) -> int:
+    bits = 0
+    for part in parts:
+        bits |= part.attrs.vm_flags
+    return bits & mm.env.sticky
+
+
+def _dup_anon_vma(dst: Vma, src: Vma) -> None:
+    """The survivor of a merge inherits the anon_vma and its chain (dup_anon_vma)."""
+    if dst.anon_vma is None and src.anon_vma is not None:
+        dst.anon_vma = src.anon_vma
+        dst.chain = src.chain
+
+
+dup_anon_vma = _dup_anon_vma
+sticky_bits = _sticky_bits
+
+
+def _certain(mm: Mm, prev: Vma, vma: Vma, nxt: Vma, start: int, end: int, attrs: VmaAttrs) -> bool:
+    """Whether any state of the unsure VMAs would decide the same way."""
+    rules = mm.rules
+    left = start == vma.vm_start and prev.vm_end == start and prev.attrs.compat is attrs.compat
+    right = end == vma.vm_end and nxt.vm_start == end and nxt.attrs.compat is attrs.compat
+    if not left and not right:
+        return True
+
+    def decide(p: State, c: State, n: State) -> str:
+        prev_ok = left and anon_reason(rules, p[0], p[1], c[0], c[1]) is None
+        next_ok = right and anon_reason(rules, n[0], n[1], c[0], c[1]) is None
+        if prev_ok and next_ok:
+            next_ok = anon_sides_reason(p[0], n[0]) is None
+        return f"{prev_ok}{next_ok}"
+
+    return is_certain([prev, vma, nxt], decide)

@@ -1,0 +1,114 @@
+"""The six functions that the syscall layer calls: merging and splitting are behind them.
+
+From the series "Abstract vma_merge() and split_vma()" (Linux 6.7): a caller says what it is about
+to do to [start, end), and gets back the VMA to do it to.
+"""
+
+from __future__ import annotations
+
+from errno import ENOMEM
+
+from vmastore.mm.merge.existing import vma_merge_existing
+from vmastore.mm.merge.new_range import vma_merge_new_range
+from vmastore.mm.merge.split import split_vma
+from vmastore.mm.mm import Mm, VmaIterator
+from vmastore.mm.outcome import Decision
+from vmastore.mm.vma import Mempolicy, UffdCtx, Vma, VmaAttrs
+
+
+class Oops(Exception):
+    """The kernel dereferenced an error pointer: the address space ends here (rule set series-v1)."""
+
+
+def vma_modify_flags(vmi: VmaIterator, prev: Vma, vma: Vma, start: int, end: int, new_flags: int) -> Vma | int:
+    """About to change the vm_flags of [start, end): merge, else split. Source: vma_modify_flags().
+
+    Returns the VMA that spans (at least) the range, to which the caller writes the new flags, or
+    -ENOMEM (map limit, earlier splits stay) or -EINVAL (the mapping may not be split there).
+    """
+    return _vma_modify(vmi.mm, prev, vma, start, end, vma.attrs.with_flags(new_flags), "vma_modify_flags")
+
+
+def vma_modify_flags_name(
+    vmi: VmaIterator, prev: Vma, vma: Vma, start: int, end: int, new_flags: int, new_name: str | None
+) -> Vma | int:
+    """About to change flags and/or the anonymous name of [start, end). Returns as vma_modify_flags."""
+    attrs = vma.attrs.with_flags(new_flags)
+    if attrs.anon_name != new_name:
+        attrs = attrs.with_name(new_name)
+    return _vma_modify(vmi.mm, prev, vma, start, end, attrs, "vma_modify_flags_name")
+
+
+def vma_modify_policy(
+    vmi: VmaIterator, prev: Vma, vma: Vma, start: int, end: int, new_pol: Mempolicy | None
+) -> Vma | int:
+    """About to change the memory policy of [start, end). Returns as vma_modify_flags."""
+    return _vma_modify(vmi.mm, prev, vma, start, end, vma.attrs.with_policy(new_pol), "vma_modify_policy")
+
+
+def vma_modify_uffd(
+    vmi: VmaIterator, prev: Vma, vma: Vma, start: int, end: int, new_flags: int, new_ctx: UffdCtx | None
+) -> Vma | int:
+    """About to change flags and userfaultfd context of [start, end). Returns as vma_modify_flags."""
+    attrs = vma.attrs.with_uffd(new_flags, new_ctx)
+    return _vma_modify(vmi.mm, prev, vma, start, end, attrs, "vma_modify_uffd")
+
+
+def vma_merge_new_vma(
+    vmi: VmaIterator,
+    prev: Vma,
+    vma: Vma,
+    start: int,
+    end: int,
+    attrs: VmaAttrs,
+    *,
+    copied: Vma | None = None,
+) -> Vma | None:
+    """Merge a new VMA [start, end) with `attrs`, between prev and vma. Source: vma_merge_new_vma().
+
+    copied: the VMA that it is a copy of (mremap). Returns the survivor or None.
+    """
+    mm = vmi.mm
+    api = "vma_merge_new_vma"
+    merged, why, certain = vma_merge_new_range(mm, prev, vma, start, end, attrs, api, copied=copied)
+    if merged is None:
+        mm.decisions.append(Decision(api, "none", start, end, "", *why, certain=certain))
+    return merged
+
+
+def vma_merge_extend(vmi: VmaIterator, vma: Vma, delta: int) -> Vma | None:
+    """Grow vma by delta bytes upwards (case 1 or 2). Source: vma_merge_extend(). None: it cannot."""
+    mm = vmi.mm
+    api = "vma_merge_extend"
+    end = vma.vm_end
+    merged, why, certain = vma_merge_new_range(mm, vma, vma.next, end, end + delta, vma.attrs, api, copied=vma)
+    if merged is None:
+        mm.decisions.append(Decision(api, "none", end, end + delta, "", *why, certain=certain))
+    return merged
+
+
+def _vma_modify(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, attrs: VmaAttrs, api: str) -> Vma | int:
+    """Merge, else split off what does not change (vma_modify)."""
+    merged, why, certain = vma_merge_existing(mm, prev, vma, start, end, attrs, api)
+    if merged is not None:
+        return merged
+    whole = vma.vm_start == start and vma.vm_end == end
+    if whole or not certain:
+        mm.decisions.append(Decision(api, "none", start, end, "", *why, certain=certain))
+    if whole:
+        return vma
+    if vma.vm_start < start:
+        new = split_vma(mm, vma, start, True, api, why)
+        if isinstance(new, int):
+            return _split_failed(mm, new)
+    if vma.vm_end > end:
+        new = split_vma(mm, vma, end, False, api, why)
+        if isinstance(new, int):
+            return _split_failed(mm, new)
+    return vma
+
+
+def _split_failed(mm: Mm, error: int) -> int:
+    if mm.rules.modify_error_as_merge and error == -ENOMEM:
+        raise Oops
+    return error

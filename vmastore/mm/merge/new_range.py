@@ -1,0 +1,160 @@
+"""Merging a range that is mapped by nobody yet: cases 1 to 3.
+
+Private to the merge/split package. Sources: vma_merge_new_range(), vma_expand(), and the copy of
+the logic that mmap_region() had up to 6.11.
+
+    1  PPPP....NNNN   ->  PPPPPPPPPPPP     N goes
+    2  PPPP....NNNN   ->  PPPPPPPPNNNN     P grows up
+    3  PPPP....NNNN   ->  PPPPNNNNNNNN     N grows down
+"""
+
+from __future__ import annotations
+
+from vmastore.mm.merge.certainty import State, absorb_unsure, is_certain
+from vmastore.mm.merge.existing import dup_anon_vma, sticky_bits
+from vmastore.mm.merge.predicates import (
+    CLOSE,
+    EXPAND_ONLY,
+    GAP,
+    NO_VMA,
+    SPECIAL,
+    anon_reason,
+    anon_sides_reason,
+    neighbour_reason,
+)
+from vmastore.mm.mm import Mm
+from vmastore.mm.outcome import Decision, Reason
+from vmastore.mm.vma import Vma, VmaAttrs
+
+Whys = tuple[Reason | None, Reason | None]
+
+
+def vma_merge_new_range(
+    mm: Mm,
+    prev: Vma,
+    nxt: Vma,
+    start: int,
+    end: int,
+    attrs: VmaAttrs,
+    api: str,
+    *,
+    copied: Vma | None = None,
+    just_expand: bool = False,
+    next_first: bool = False,
+) -> tuple[Vma | None, Whys, bool]:
+    """Merge the new range [start, end) with its neighbours.
+
+    copied: the VMA that mremap copies (its anon_vma comes along). just_expand: only prev may grow
+    (brk). next_first: mmap_region's own order up to 6.11: next is tried first, and prev must then
+    match next's anon_vma. Returns the survivor or None, the reasons, whether it is certain.
+    """
+    if attrs.special:
+        return None, (SPECIAL, SPECIAL), True
+    why_prev, why_next = _reasons(mm, prev, nxt, start, end, attrs, copied, just_expand, next_first)
+    if why_prev is None and why_next is None and nxt.attrs.close and mm.rules.close_only_removed:
+        why_next = CLOSE
+    certain = True
+    if prev.unsure or nxt.unsure or (copied is not None and copied.unsure):
+        certain = _certain(mm, prev, nxt, start, end, attrs, copied, just_expand, next_first)
+    if why_prev is not None and why_next is not None:
+        return None, (why_prev, why_next), certain
+    survivor, case, removed = _expand(mm, prev, nxt, start, end, why_prev, why_next, copied)
+    span = (survivor.vm_start, survivor.vm_end)
+    mm.decisions.append(Decision(api, "merge", start, end, case, why_prev, why_next, span, removed, 0, certain))
+    return survivor, (why_prev, why_next), certain
+
+
+def _reasons(
+    mm: Mm,
+    prev: Vma,
+    nxt: Vma,
+    start: int,
+    end: int,
+    attrs: VmaAttrs,
+    copied: Vma | None,
+    just_expand: bool,
+    next_first: bool,
+) -> Whys:
+    anon, links = (None, 0) if copied is None else (copied.anon_vma, len(copied.chain))
+    if copied is prev:
+        links = 0  # vma_merge_extend gives no source VMA, only its anon_vma
+    why_prev = why_next = None
+    if just_expand:
+        why_next = EXPAND_ONLY
+    elif nxt.vm_start != end:
+        why_next = NO_VMA if nxt is mm.tail else GAP
+    else:
+        why_next = neighbour_reason(mm, nxt, attrs, anon, links, is_next=True)
+    if prev.vm_end != start:
+        why_prev = NO_VMA if prev is mm.head else GAP
+    elif next_first and why_next is None:
+        why_prev = neighbour_reason(mm, prev, attrs, nxt.anon_vma, len(nxt.chain), is_next=False)
+    else:
+        why_prev = neighbour_reason(mm, prev, attrs, anon, links, is_next=False)
+    if why_prev is None and why_next is None and not next_first:
+        why_next = anon_sides_reason(prev.anon_vma, nxt.anon_vma)
+    return why_prev, why_next
+
+
+def _expand(
+    mm: Mm,
+    prev: Vma,
+    nxt: Vma,
+    start: int,
+    end: int,
+    why_prev: Reason | None,
+    why_next: Reason | None,
+    copied: Vma | None,
+) -> tuple[Vma, str, int]:
+    """Grow the survivor (vma_expand)."""
+    parts = tuple(v for v, why in ((prev, why_prev), (nxt, why_next)) if why is None)
+    sticky = mm.env.sticky and sticky_bits(mm, parts if copied is None else (*parts, copied))
+    target = parts[0]
+    source = [nxt] if len(parts) == 2 else []
+    source += [copied] if copied is not None else []
+    for part in source:
+        dup_anon_vma(target, part)
+    absorb_unsure(target, tuple(source))
+    if why_prev is None:
+        removed = int(why_next is None)
+        new_end = nxt.vm_end if removed else end
+        if removed:
+            mm.remove(nxt)
+        mm.set_end(prev, new_end)
+        case = "1" if removed else "2"
+    else:
+        removed = 0
+        mm.set_start(nxt, start)
+        case = "3"
+    if sticky:
+        target.attrs = target.attrs.with_flags(target.attrs.vm_flags | sticky)
+    return target, case, removed
+
+
+def _certain(
+    mm: Mm,
+    prev: Vma,
+    nxt: Vma,
+    start: int,
+    end: int,
+    attrs: VmaAttrs,
+    copied: Vma | None,
+    just_expand: bool,
+    next_first: bool,
+) -> bool:
+    """Whether any state of the unsure VMAs would decide the same way."""
+    rules = mm.rules
+    left = prev.vm_end == start and prev.attrs.compat is attrs.compat
+    right = not just_expand and nxt.vm_start == end and nxt.attrs.compat is attrs.compat
+    if not left and not right:
+        return True
+
+    def decide(p: State, n: State, c: State = (None, 0)) -> str:
+        next_ok = right and anon_reason(rules, n[0], n[1], c[0], c[1]) is None
+        source = n if next_first and next_ok else c
+        prev_ok = left and anon_reason(rules, p[0], p[1], source[0], source[1]) is None
+        if prev_ok and next_ok and not next_first:
+            next_ok = anon_sides_reason(p[0], n[0]) is None
+        return f"{prev_ok}{next_ok}"
+
+    return is_certain([prev, nxt] if copied is None else [prev, nxt, copied], decide)

@@ -1,0 +1,111 @@
+"""May this range and that neighbour be one VMA? Each predicate returns the first reason why not.
+
+Private to the merge/split package. Sources: is_mergeable_vma(), is_mergeable_anon_vma(),
+can_vma_merge_before(), can_vma_merge_after(), are_anon_vmas_compatible().
+"""
+
+from __future__ import annotations
+
+from vmastore.mm.mm import Mm
+from vmastore.mm.outcome import Reason
+from vmastore.mm.rules import RuleSet
+from vmastore.mm.vma import AnonVma, Vma, VmaAttrs
+
+NO_VMA = Reason("none")
+GAP = Reason("gap")
+INSIDE = Reason("inside")
+SPECIAL = Reason("special")
+CLOSE = Reason("close")
+EXPAND_ONLY = Reason("expand_only")
+ANON_FORKED = Reason("anon_vma", "inherited through fork while written")
+ANON_SOURCE_FORKED = Reason("anon_vma", "the range was inherited through fork while written")
+ANON_UNFAULTED = Reason("anon_vma", "written range, unwritten neighbour")
+ANON_APART = Reason("anon_vma", "both written, at different times")
+ANON_SIDES = Reason("anon_vma", "the two neighbours were written apart")
+
+
+def anon_reason(
+    rules: RuleSet,
+    tgt: AnonVma | None,
+    tgt_links: int,
+    src: AnonVma | None,
+    src_links: int,
+) -> Reason | None:
+    """Why the anon_vma of a target and of the source range do not go together (is_mergeable_anon_vma).
+
+    tgt_links, src_links: lengths of the anon_vma chains.
+    """
+    if src is tgt:
+        return None
+    if rules.anon_merge_source_chain:
+        if tgt is None:
+            return None if src_links <= 1 else ANON_SOURCE_FORKED
+        if src is None:
+            return None if tgt_links == 1 else ANON_FORKED
+        return ANON_APART
+    if src is not None and tgt is not None:
+        return ANON_APART
+    if tgt_links == 1:
+        return None
+    return ANON_UNFAULTED if tgt is None else ANON_FORKED
+
+
+def anon_sides_reason(prev: AnonVma | None, nxt: AnonVma | None) -> Reason | None:
+    """Why the two neighbours do not go together (are_anon_vmas_compatible): chains are not looked at."""
+    return None if prev is None or nxt is None or prev is nxt else ANON_SIDES
+
+
+def attrs_reason(attrs: VmaAttrs, other: VmaAttrs) -> Reason | None:
+    """The first field but anon_vma and page offset that differs (is_mergeable_vma), None for none."""
+    why = None
+    if attrs.vm_policy != other.vm_policy:
+        why = Reason("policy")
+    elif attrs.compat.vm_flags != other.compat.vm_flags:
+        why = Reason("flags", bits=attrs.compat.vm_flags ^ other.compat.vm_flags)
+    elif attrs.vm_file is not other.vm_file:
+        why = Reason("file")
+    elif attrs.uffd is not other.uffd:
+        why = Reason("uffd")
+    elif attrs.anon_name != other.anon_name:
+        why = Reason("name")
+    return why
+
+
+def offset_reason(attrs: VmaAttrs, other: VmaAttrs) -> Reason | None:
+    if attrs.delta != other.delta:
+        return Reason("pgoff")
+    return Reason("anon_pgoff") if attrs.anon_delta != other.anon_delta else None
+
+
+def neighbour_reason(
+    mm: Mm, neighbour: Vma, attrs: VmaAttrs, anon: AnonVma | None, links: int, *, is_next: bool
+) -> Reason | None:
+    """Why a touching neighbour cannot take the range (can_vma_merge_after / can_vma_merge_before).
+
+    anon, links: the anon_vma of the range and the length of its chain.
+    """
+    if neighbour.attrs.compat is attrs.compat:
+        if attrs.close:
+            why = _close_reason(mm.rules, is_next)
+            if why is not None:
+                return why
+        if anon is None and neighbour.anon_vma is None:
+            return None
+        return anon_reason(mm.rules, neighbour.anon_vma, len(neighbour.chain), anon, links)
+    why = attrs_reason(attrs, neighbour.attrs)
+    if why is not None:
+        return why
+    if neighbour.attrs.close:
+        why = _close_reason(mm.rules, is_next)
+        if why is not None:
+            return why
+    why = anon_reason(mm.rules, neighbour.anon_vma, len(neighbour.chain), anon, links)
+    return why or offset_reason(attrs, neighbour.attrs)
+
+
+def _close_reason(rules: RuleSet, is_next: bool) -> Reason | None:
+    if rules.close_only_removed:
+        return None
+    if rules.close_prev_may_merge and not is_next:
+        return None
+    return CLOSE

@@ -1,0 +1,194 @@
+"""New mappings: mmap_region, do_brk_flags, copy_vma, and the growth of a stack.
+
+As in the series' own tree these live beside the merge code and use its private parts.
+"""
+
+from __future__ import annotations
+
+from errno import ENOMEM
+
+from vmastore.mm.flags import (
+    PAGE_SHIFT,
+    VM_ACCOUNT,
+    VM_HUGETLB,
+    VM_LOCKED_MASK,
+    VM_MERGEABLE,
+    VM_SHARED,
+    VM_SPECIAL,
+)
+from vmastore.mm.ksm import ksm_compatible
+from vmastore.mm.merge.new_range import vma_merge_new_range
+from vmastore.mm.merge.split import split_vma
+from vmastore.mm.merge.unmap import complete, do_vmi_munmap, gather
+from vmastore.mm.mm import Mm, VmaIterator
+from vmastore.mm.outcome import Decision
+from vmastore.mm.vma import File, Vma, VmaAttrs
+
+
+def mmap_region(
+    vmi: VmaIterator,
+    addr: int,
+    length: int,
+    vm_flags: int,
+    file: File | None,
+    pgoff: int,
+    *,
+    make_file: str | None = None,
+    added_flags: int = 0,
+    late_errno: int = 0,
+) -> int:
+    """Map [addr, addr+length) over whatever is there. Returns 0 or -errno. Source: mmap_region().
+
+    pgoff: pages. make_file: path of the file that the mapping gets after the merge attempt (shared
+    anonymous memory: it never merges). added_flags: what the driver's mmap hook sets.
+    late_errno: the kernel answered so after the edges were split (a limit the model cannot see).
+    """
+    mm = vmi.mm
+    end = addr + length
+    rules = mm.rules
+    if rules.gather_before_limits:
+        error, vmas = gather(mm, addr, end)
+        if error:
+            return error
+        if late_errno:
+            return -late_errno
+        complete(mm, addr, end, vmas)
+    else:
+        if late_errno:
+            return -late_errno
+        if do_vmi_munmap(vmi, addr, end) < 0:
+            return -ENOMEM
+    if vm_flags & VM_ACCOUNT == 0 and accountable(vm_flags, file):
+        vm_flags |= VM_ACCOUNT
+    if mm.merge_any and rules.ksm_new_maps_merge and ksm_compatible(vm_flags, file):
+        vm_flags |= VM_MERGEABLE
+    attrs = mm.env.table.get(vm_flags, file, delta=pgoff - (addr >> PAGE_SHIFT))
+    _map(mm, addr, end, attrs, make_file, added_flags)
+    return 0
+
+
+def accountable(vm_flags: int, file: File | None) -> bool:
+    """accountable_mapping(): private, writable, not NORESERVE, not hugetlb."""
+    from vmastore.mm.flags import VM_NORESERVE, VM_WRITE
+
+    if vm_flags & VM_HUGETLB or (file is not None and file.kind == "hugetlb"):
+        return False
+    return vm_flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE
+
+
+def _map(mm: Mm, addr: int, end: int, attrs: VmaAttrs, make_file: str | None, added_flags: int) -> Vma:
+    """Merge the new range or make a VMA of it."""
+    rules = mm.rules
+    before = mm.find_vma(addr)  # nothing overlaps any more: this is the VMA above
+    prev, nxt = before.prev, before
+    soft_dirty = mm.env.soft_dirty
+    merged, why, certain = vma_merge_new_range(
+        mm, prev, nxt, addr, end, attrs, "mmap_region", next_first=not rules.mmap_merge_new_range
+    )
+    if merged is None:
+        if make_file is not None:
+            attrs = mm.env.table.get(attrs.vm_flags, mm.kernel_file(make_file), delta=attrs.delta)
+        if added_flags:
+            attrs = attrs.with_flags(attrs.vm_flags | added_flags)
+        merged = Vma(addr, end, attrs)
+        mm.insert_after(prev, merged)
+        mm.decisions.append(Decision("mmap_region", "none", addr, end, "", *why, certain=certain))
+        if mm.merge_any and not rules.ksm_new_maps_merge and ksm_compatible(attrs.vm_flags, attrs.vm_file):
+            merged.attrs = merged.attrs.with_flags(merged.attrs.vm_flags | VM_MERGEABLE)
+    flags = merged.attrs.vm_flags | soft_dirty
+    if flags & VM_LOCKED_MASK and (flags & (VM_SPECIAL | VM_HUGETLB)):
+        flags &= ~VM_LOCKED_MASK
+    if flags != merged.attrs.vm_flags:
+        merged.attrs = merged.attrs.with_flags(flags)
+    return merged
+
+
+def do_brk_flags(vmi: VmaIterator, addr: int, length: int, vm_flags: int) -> int:
+    """Grow the heap by [addr, addr+length): only the VMA below may take it. Source: do_brk_flags().
+
+    Returns 0 or -ENOMEM (map limit). Assumes the range is free.
+    """
+    mm = vmi.mm
+    if mm.map_count > mm.config.max_map_count:
+        return -ENOMEM
+    if mm.merge_any and mm.rules.ksm_new_maps_merge:
+        vm_flags |= VM_MERGEABLE
+    attrs = mm.env.table.get(vm_flags)
+    nxt = mm.find_vma(addr)
+    prev = nxt.prev
+    merged, why, certain = vma_merge_new_range(
+        mm, prev, nxt, addr, addr + length, attrs, "do_brk_flags", just_expand=True
+    )
+    if merged is None:
+        merged = Vma(addr, addr + length, attrs)
+        mm.insert_after(prev, merged)
+        mm.decisions.append(Decision("do_brk_flags", "none", addr, addr + length, "", *why, certain=certain))
+        if mm.merge_any and not mm.rules.ksm_new_maps_merge:
+            merged.attrs = merged.attrs.with_flags(merged.attrs.vm_flags | VM_MERGEABLE)
+    merged.attrs = merged.attrs.with_flags(merged.attrs.vm_flags | mm.env.soft_dirty)
+    return 0
+
+
+def copy_vma(
+    vmi: VmaIterator, vma: Vma, addr: int, length: int, old_addr: int, *, dontunmap: bool
+) -> tuple[Vma, Vma] | None:
+    """Make the copy of vma at [addr, addr+length) that mremap moves into. Source: copy_vma().
+
+    old_addr: where the moved part of vma begins. Returns (the copy, or the VMA it merged into; vma,
+    which is that same one if it merged with itself), or None if the target is not free.
+    """
+    mm = vmi.mm
+    rules = mm.rules
+    end = addr + length
+    if mm.find_vma_intersection(addr, end) is not None:
+        return None
+    attrs = copied_attrs(mm, vma, addr, old_addr)
+    nxt = mm.find_vma(addr)
+    prev = nxt.prev
+    api = "vma_merge_new_vma"
+    ctx = attrs.uffd
+    broken_uffd = rules.uffd_merge_needs_event_remap and ctx is not None and not ctx.features & 4
+    self_merge = dontunmap and rules.dontunmap_no_self_merge and vma.anon_vma is None
+    if broken_uffd or (self_merge and vma.attrs is attrs and (prev is vma or nxt is vma)):
+        merged, why, certain = None, (None, None), True
+    else:
+        merged, why, certain = vma_merge_new_range(mm, prev, nxt, addr, end, attrs, api, copied=vma)
+    if merged is not None:
+        source = merged if merged.vm_start <= vma.vm_start < merged.vm_end else vma
+        return merged, source
+    new = Vma(addr, end, attrs, vma.anon_vma, vma.chain, vma.label)
+    new.unsure = vma.unsure
+    mm.insert_after(prev, new)
+    mm.decisions.append(Decision(api, "none", addr, end, "", *why, certain=certain))
+    return new, vma
+
+
+def copied_attrs(mm: Mm, vma: Vma, addr: int, old_addr: int) -> VmaAttrs:
+    """The attributes of a copy at addr: an unwritten anonymous one takes the offset of its new place."""
+    shift = (old_addr - addr) >> PAGE_SHIFT
+    attrs = vma.attrs
+    if vma.is_anonymous and vma.anon_vma is None and attrs.vm_file is None:
+        return attrs.with_delta(0)
+    anon_delta = 0
+    if mm.rules.anon_pgoff_private_file and vma.is_private_file and vma.anon_vma is not None:
+        anon_delta = attrs.anon_delta + shift
+    return attrs.with_delta(attrs.delta + shift, anon_delta)
+
+
+def expand_stack(vmi: VmaIterator, vma: Vma, addr: int) -> None:
+    """Let a GROWSDOWN VMA begin at the page of addr; no merge is tried. Source: expand_downwards()."""
+    vmi.mm.set_start(vma, addr & -4096)
+
+
+def isolate_vma(vmi: VmaIterator, vma: Vma, start: int, end: int) -> Vma | int:
+    """Split [start, end) off vma without changing it; part of mremap's copy. Returns it or -errno."""
+    mm = vmi.mm
+    if vma.vm_start < start:
+        new = split_vma(mm, vma, start, True, "copy_vma")
+        if isinstance(new, int):
+            return new
+    if vma.vm_end > end:
+        new = split_vma(mm, vma, end, False, "copy_vma")
+        if isinstance(new, int):
+            return new
+    return vma

@@ -1,0 +1,54 @@
+"""Splitting a VMA in two (split_vma, __split_vma). Private to the merge/split package."""
+
+from __future__ import annotations
+
+from errno import EINVAL, ENOMEM
+
+from vmastore.mm.flags import PMD_SIZE, VM_HUGETLB
+from vmastore.mm.mm import Mm
+from vmastore.mm.outcome import Decision, Reason
+from vmastore.mm.vma import Vma
+
+
+def split_vma(
+    mm: Mm,
+    vma: Vma,
+    addr: int,
+    new_below: bool,
+    api: str,
+    why: tuple[Reason | None, Reason | None] = (None, None),
+) -> Vma | int:
+    """Split vma at addr, refused at the map limit. Returns the new VMA, or -ENOMEM, -EINVAL.
+
+    new_below: the new VMA is the lower part (`vma` keeps the upper), else the upper one.
+    why: the reasons that kept a merge from making the split needless.
+    """
+    if mm.map_count >= mm.config.max_map_count:
+        return -ENOMEM
+    return split_vma_unchecked(mm, vma, addr, new_below, api, why)
+
+
+def split_vma_unchecked(
+    mm: Mm,
+    vma: Vma,
+    addr: int,
+    new_below: bool,
+    api: str,
+    why: tuple[Reason | None, Reason | None] = (None, None),
+) -> Vma | int:
+    """Split without looking at the limit (__split_vma): munmap and mremap come here."""
+    if vma.attrs.vm_flags & VM_HUGETLB and addr % PMD_SIZE:
+        return -EINVAL  # hugetlb_vm_op_split
+    start, end = vma.vm_start, vma.vm_end
+    if new_below:
+        new = Vma(start, addr, vma.attrs, vma.anon_vma, vma.chain, vma.label)
+        mm.set_start(vma, addr)
+        mm.insert_after(vma.prev, new)
+    else:
+        new = Vma(addr, end, vma.attrs, vma.anon_vma, vma.chain, vma.label)
+        mm.set_end(vma, addr)
+        mm.insert_after(vma, new)
+    new.unsure = vma.unsure
+    case = "below" if new_below else "above"
+    mm.decisions.append(Decision(api, "split", start, end, case, why[0], why[1], None, 0, addr))
+    return new

@@ -1,0 +1,1 @@
+"""System calls: argument checks, errno, and what each call does to an address space."""

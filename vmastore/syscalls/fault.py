@@ -1,0 +1,162 @@
+"""Page faults: what gives a VMA its anon_vma, and what grows a stack.
+
+Sources: anon_vma_prepare(), find_mergeable_anon_vma(), do_user_addr_fault(), expand_downwards(),
+populate_vma_page_range(), do_huge_pmd_anonymous_page().
+"""
+
+from __future__ import annotations
+
+from vmastore.mm.flags import (
+    PAGE_MASK,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PMD_SIZE,
+    VM_ACCESS_FLAGS,
+    VM_EXEC,
+    VM_GROWSDOWN,
+    VM_HUGEPAGE,
+    VM_IO,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_NOHUGEPAGE,
+    VM_PFNMAP,
+    VM_READ,
+    VM_SHARED,
+    VM_UFFD_MISSING,
+    VM_WRITE,
+)
+from vmastore.mm.merge import expand_stack
+from vmastore.mm.mm import Mm
+from vmastore.mm.vma import AnonVma, Vma
+
+_NOT_COMPARED = VM_ACCESS_FLAGS
+
+
+def anon_vma_prepare(mm: Mm, vma: Vma) -> None:
+    """Give a VMA its anon_vma: the next or the previous neighbour's if it fits, else a new one."""
+    if vma.anon_vma is None:
+        shared = _reusable(mm, vma, vma, vma.next, vma.next) or _reusable(mm, vma.prev, vma, vma.prev, vma)
+        vma.anon_vma = shared or AnonVma()
+        vma.chain = (vma.anon_vma,)
+    vma.unsure = 0
+
+
+def _reusable(mm: Mm, low: Vma, high: Vma | None, old: Vma, upper: Vma) -> AnonVma | None:
+    """The anon_vma of `old`, if low and upper touch and are alike (reusable_anon_vma)."""
+    if old.anon_vma is None or len(old.chain) != 1 or low.vm_end != upper.vm_start:
+        return None
+    a, b = low.attrs, upper.attrs
+    ignored = _NOT_COMPARED | mm.env.table.ignored
+    alike = (
+        a.vm_policy == b.vm_policy
+        and a.vm_file is b.vm_file
+        and not (a.vm_flags ^ b.vm_flags) & ~ignored
+        and a.delta == b.delta
+        and a.anon_delta == b.anon_delta
+    )
+    return old.anon_vma if alike else None
+
+
+def fault(mm: Mm, addr: int, length: int, write: bool, outcome: str | None = None) -> int:
+    """Access one byte of each page of [addr, addr+length), upwards. Returns how many were refused.
+
+    outcome: what the process saw, a character a page ('.' served); a page that was refused for a
+    reason the model cannot see (beyond the end of a file) still prepared its VMA.
+    """
+    refused = 0
+    for n in range((length + PAGE_SIZE - 1) >> PAGE_SHIFT):
+        served = outcome is None or outcome[n : n + 1] == "."
+        refused += not _fault_page(mm, addr + (n << PAGE_SHIFT), write, served)
+    return refused
+
+
+def _fault_page(mm: Mm, addr: int, write: bool, served: bool) -> bool:
+    vma = mm.find_vma(addr)
+    if vma.vm_start > addr and (not vma.attrs.vm_flags & VM_GROWSDOWN or not grow_stack(mm, vma, addr)):
+        return False
+    return access_page(mm, vma, addr, write) and served
+
+
+def access_page(mm: Mm, vma: Vma, addr: int, write: bool) -> bool:
+    """handle_mm_fault() as far as VMAs go. Returns whether the access is permitted."""
+    flags = vma.attrs.vm_flags
+    if not flags & (VM_WRITE if write else VM_READ | VM_WRITE | VM_EXEC):
+        return False
+    if flags & VM_SHARED:
+        mm.pmds.add(addr // PMD_SIZE)
+        return True
+    if vma.anon_vma is not None and not vma.unsure:
+        mm.pmds.add(addr // PMD_SIZE)
+        return True
+    if write or huge_zero_page(mm, vma, addr):
+        anon_vma_prepare(mm, vma)
+    if not (flags & VM_UFFD_MISSING):
+        mm.pmds.add(addr // PMD_SIZE)
+    return True
+
+
+def huge_zero_page(mm: Mm, vma: Vma, addr: int) -> bool:
+    """Whether a read fault would map a huge page, which prepares the anon_vma as a write does."""
+    config = mm.config
+    if not config.hugepage or config.thp == "never" or addr // PMD_SIZE in mm.pmds:
+        return False
+    flags = vma.attrs.vm_flags
+    if flags & VM_NOHUGEPAGE or (config.thp == "madvise" and not flags & VM_HUGEPAGE):
+        return False
+    start = addr & ~(PMD_SIZE - 1)
+    return vma.is_anonymous and vma.vm_start <= start and start + PMD_SIZE <= vma.vm_end
+
+
+def grow_stack(mm: Mm, vma: Vma, addr: int) -> bool:
+    """Extend a GROWSDOWN VMA down to addr's page. False: refused (guard gap, minimum address)."""
+    addr &= PAGE_MASK
+    if addr < mm.config.mmap_min_addr:
+        return False
+    prev = vma.prev
+    if prev is not mm.head and not prev.attrs.vm_flags & VM_GROWSDOWN:
+        gap = mm.config.stack_guard_gap << PAGE_SHIFT
+        if prev.attrs.vm_flags & VM_ACCESS_FLAGS and addr - prev.vm_end < gap:
+            return False
+    limit = mm.config.rlimits.get("STACK")
+    if limit is not None and limit >= 0 and vma.vm_end - addr > limit:
+        return False
+    if (vma.vm_start - addr) >> PAGE_SHIFT > vma.vm_pgoff:
+        return False
+    anon_vma_prepare(mm, vma)
+    start = vma.vm_start
+    expand_stack(mm.vmi, vma, addr)
+    if vma.attrs.vm_flags & VM_LOCKED:
+        populate_vma(mm, vma, addr, start)
+    return True
+
+
+def populate_vma(mm: Mm, vma: Vma, start: int, end: int) -> bool:
+    """Fault [start, end) of one VMA in (populate_vma_page_range). False: it may not be accessed."""
+    flags = vma.attrs.vm_flags
+    if flags & VM_LOCKONFAULT:
+        return True
+    if not flags & VM_ACCESS_FLAGS:
+        return False
+    write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE
+    if not write and not flags & VM_READ and not flags & VM_EXEC:
+        return True
+    if vma.anon_vma is None or vma.unsure:
+        step = PMD_SIZE if not write else end - start
+        addr = start
+        while addr < end:
+            access_page(mm, vma, addr, write)
+            addr = (addr + step) & ~(PMD_SIZE - 1) if step == PMD_SIZE else end
+    mm.pmds.update(range(start // PMD_SIZE, (end - 1) // PMD_SIZE + 1))
+    return True
+
+
+def mm_populate(mm: Mm, start: int, end: int, *, ignore_errors: bool = True) -> bool:
+    """Fault [start, end) in, VMA by VMA (__mm_populate). False: stopped at one not accessible."""
+    vma = mm.find_vma(start)
+    while vma.vm_start < end:
+        if not vma.attrs.vm_flags & (VM_IO | VM_PFNMAP):
+            low, high = max(start, vma.vm_start), min(end, vma.vm_end)
+            if not populate_vma(mm, vma, low, high) and not ignore_errors:
+                return False
+        vma = vma.next
+    return True

@@ -1,0 +1,260 @@
+"""mmap: argument checks in the kernel's order, then mmap_region. Source: do_mmap()."""
+
+from __future__ import annotations
+
+from errno import EACCES, EAGAIN, EBADF, EEXIST, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EOVERFLOW, EPERM
+
+from vmastore.mm.flags import (
+    PAGE_MASK,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PMD_SIZE,
+    TASK_SIZE,
+    U64,
+    VM_DONTCOPY,
+    VM_DONTDUMP,
+    VM_DONTEXPAND,
+    VM_DROPPABLE,
+    VM_GROWSDOWN,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_MAYEXEC,
+    VM_MAYREAD,
+    VM_MAYSHARE,
+    VM_MAYWRITE,
+    VM_NOHUGEPAGE,
+    VM_NORESERVE,
+    VM_SHARED,
+    VM_SYNC,
+    VM_WIPEONFORK,
+    VM_WRITE,
+)
+from vmastore.mm.merge import mmap_region
+from vmastore.mm.mm import Mm, in_task
+from vmastore.mm.vma import File
+from vmastore.syscalls.address import get_unmapped_area
+from vmastore.syscalls.fault import anon_vma_prepare, mm_populate
+from vmastore.syscalls.uapi import (
+    LEGACY_MAP_MASK,
+    MAP_ANONYMOUS,
+    MAP_DROPPABLE,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_HUGETLB,
+    MAP_LOCKED,
+    MAP_NONBLOCK,
+    MAP_NORESERVE,
+    MAP_POPULATE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MAP_SHARED_VALIDATE,
+    MAP_STACK,
+    MAP_SYNC,
+    MAP_TYPE,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    READ_IMPLIES_EXEC,
+)
+
+ZERO_PATH = "/dev/zero (deleted)"
+HUGE_PATH = "/anon_hugepage (deleted)"
+
+
+def sys_mmap(
+    mm: Mm,
+    addr: int,
+    length: int,
+    prot: int,
+    flags: int,
+    file: File | None,
+    offset: int,
+    *,
+    bad_fd: bool = False,
+) -> int:
+    """Returns the address or -errno. offset: bytes; bad_fd: the descriptor was not open."""
+    if offset & (PAGE_SIZE - 1):
+        return -EINVAL
+    if flags & MAP_ANONYMOUS:
+        file = None
+        if flags & MAP_HUGETLB:
+            if not length or mm.fails(EINVAL):
+                return -EINVAL
+            if mm.fails(ENOMEM):
+                return -ENOMEM
+            length = -(-length // PMD_SIZE) * PMD_SIZE
+            file = File(0, "hugetlb", HUGE_PATH, readable=True, writable=True)
+    elif bad_fd or file is None:
+        return -EBADF
+    elif flags & MAP_HUGETLB and file.kind != "hugetlb":
+        return -EINVAL
+    return do_mmap(mm, addr, length, prot, flags, file, (offset & U64) >> PAGE_SHIFT)
+
+
+def do_mmap(mm: Mm, addr: int, length: int, prot: int, flags: int, file: File | None, pgoff: int) -> int:
+    """The part that shmat and remap_file_pages share. pgoff: pages."""
+    if not length:
+        return -EINVAL
+    if prot & PROT_READ and mm.persona & READ_IMPLIES_EXEC:
+        prot |= PROT_EXEC
+    if flags & MAP_FIXED_NOREPLACE:
+        flags |= MAP_FIXED
+    if not flags & MAP_FIXED:
+        addr = _round_hint(mm, addr)
+    length = (length + PAGE_SIZE - 1) & PAGE_MASK & U64
+    if not length:
+        return -ENOMEM
+    if pgoff + (length >> PAGE_SHIFT) > U64:
+        return -EOVERFLOW
+    if mm.map_count > mm.config.max_map_count:
+        return -ENOMEM
+    vm_flags = _flag_bits(mm, prot, flags)
+    placed = place(mm, addr, length, pgoff, flags, file)
+    if placed < 0:
+        return placed
+    addr = placed
+    if flags & MAP_FIXED_NOREPLACE and mm.find_vma_intersection(addr, addr + length) is not None:
+        return -EEXIST
+    if flags & MAP_LOCKED and mm.fails(EPERM) and file is None:
+        return -EPERM
+    if vm_flags & VM_LOCKED and mm.fails(EAGAIN):
+        return -EAGAIN
+    if file is not None and file.kind != "hugetlb_anon":
+        error, vm_flags = _file_flags(mm, file, prot, flags, vm_flags, pgoff, length)
+    else:
+        error, vm_flags, pgoff = _anon_flags(mm, flags, vm_flags, addr)
+    if error:
+        return -error
+    if flags & MAP_NORESERVE and (mm.config.overcommit_memory != 2 or (file is not None and file.kind == "hugetlb")):
+        vm_flags |= VM_NORESERVE
+    if mm.mdwe and prot & PROT_WRITE and prot & PROT_EXEC:
+        return -EACCES
+    error = _region(mm, addr, length, vm_flags, file, pgoff)
+    if error:
+        return error
+    _faults(mm, addr, length, vm_flags, flags)
+    return addr
+
+
+def _round_hint(mm: Mm, addr: int) -> int:
+    addr &= PAGE_MASK & U64
+    return max(addr, mm.config.mmap_min_addr) if addr else 0
+
+
+def _flag_bits(mm: Mm, prot: int, flags: int) -> int:
+    """calc_vm_prot_bits() and calc_vm_flag_bits()."""
+    vm_flags = prot & (PROT_READ | PROT_WRITE | PROT_EXEC)
+    vm_flags |= mm.def_flags | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
+    if flags & MAP_GROWSDOWN:
+        vm_flags |= VM_GROWSDOWN
+    if flags & MAP_LOCKED:
+        vm_flags |= VM_LOCKED
+    if flags & MAP_SYNC:
+        vm_flags |= VM_SYNC
+    if flags & MAP_STACK and mm.rules.map_stack_nohugepage and mm.config.hugepage:
+        vm_flags |= VM_NOHUGEPAGE
+    return vm_flags
+
+
+def place(mm: Mm, addr: int, length: int, pgoff: int, flags: int, file: File | None) -> int:
+    """The address: as asked when fixed, as the trace says, else as the kernel would choose."""
+    if length > TASK_SIZE:
+        return -ENOMEM
+    if flags & MAP_FIXED:
+        if addr > TASK_SIZE - length:
+            return -ENOMEM
+        if addr & (PAGE_SIZE - 1):
+            return -EINVAL
+        if addr < mm.config.mmap_min_addr and mm.fails(EPERM):
+            return -EPERM
+        return addr
+    if mm.observed and mm.expect_result is not None:
+        return mm.expect_result
+    return get_unmapped_area(mm, addr, length, flags, file)
+
+
+def _file_flags(mm: Mm, file: File, prot: int, flags: int, vm_flags: int, pgoff: int, length: int) -> tuple[int, int]:
+    """(errno or 0, vm_flags) of a file mapping."""
+    kind = flags & MAP_TYPE
+    if pgoff + (length >> PAGE_SHIFT) > _max_pages(file):
+        return EOVERFLOW, vm_flags
+    if kind not in (MAP_SHARED, MAP_SHARED_VALIDATE, MAP_PRIVATE):
+        return EINVAL, vm_flags
+    if kind != MAP_PRIVATE:
+        if kind == MAP_SHARED_VALIDATE and flags & ~(LEGACY_MAP_MASK | MAP_SHARED_VALIDATE):
+            return EOPNOTSUPP, vm_flags
+        if prot & PROT_WRITE and _lacks(mm, file.writable):
+            return EACCES, vm_flags
+        vm_flags |= VM_SHARED | VM_MAYSHARE
+        if file.writable is False:
+            vm_flags &= ~(VM_MAYWRITE | VM_SHARED)
+    if _lacks(mm, file.readable):
+        return EACCES, vm_flags
+    if mm.fails(EPERM):  # noexec mount, or a seal of the memfd
+        return EPERM, vm_flags
+    if file.kind == "directory" or mm.fails(ENODEV):
+        return ENODEV, vm_flags
+    if vm_flags & VM_GROWSDOWN:
+        return EINVAL, vm_flags
+    return 0, vm_flags
+
+
+def _max_pages(file: File) -> int:
+    """file_mmap_ok(): the largest file size of its kind, in pages."""
+    if file.kind in ("regular", "memfd", "shmem", "shm", "hugetlb", "tmpfs"):
+        return (1 << 63) >> PAGE_SHIFT
+    return 1 << 64
+
+
+def _lacks(mm: Mm, mode: bool | None) -> bool:
+    """Whether the description lacks a mode; an unknown one lacks it if the kernel said EACCES."""
+    return mm.fails(EACCES) if mode is None else not mode
+
+
+def _anon_flags(mm: Mm, flags: int, vm_flags: int, addr: int) -> tuple[int, int, int]:
+    """(errno or 0, vm_flags, pgoff in pages) of an anonymous mapping."""
+    kind = flags & MAP_TYPE
+    if kind == MAP_SHARED:
+        if vm_flags & VM_GROWSDOWN:
+            return EINVAL, vm_flags, 0
+        return 0, vm_flags | VM_SHARED | VM_MAYSHARE, 0
+    if kind == MAP_DROPPABLE and mm.rules.map_droppable:
+        if flags & (MAP_LOCKED | MAP_HUGETLB) or vm_flags & VM_GROWSDOWN:
+            return EINVAL, vm_flags, 0
+        vm_flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP
+    elif kind != MAP_PRIVATE:
+        return EINVAL, vm_flags, 0
+    return 0, vm_flags, addr >> PAGE_SHIFT
+
+
+def _region(mm: Mm, addr: int, length: int, vm_flags: int, file: File | None, pgoff: int) -> int:
+    late = ENOMEM if mm.fails(ENOMEM) else 0  # RLIMIT_AS, RLIMIT_DATA, overcommit
+    make_file, added = None, 0
+    if file is None and vm_flags & VM_SHARED:
+        make_file = ZERO_PATH
+    elif file is not None and file.kind == "zero" and vm_flags & VM_SHARED:
+        make_file, file = ZERO_PATH, file
+    elif file is not None and file.kind == "hugetlb":
+        added = VM_HUGETLB | VM_DONTEXPAND
+    elif file is not None and file.kind in ("aio", "io_uring"):
+        added = VM_DONTEXPAND | (VM_DONTCOPY if file.kind == "aio" else 0)
+    return mmap_region(
+        mm.vmi, addr, length, vm_flags, file, pgoff, make_file=make_file, added_flags=added, late_errno=late
+    )
+
+
+def _faults(mm: Mm, addr: int, length: int, vm_flags: int, flags: int) -> None:
+    """MAP_POPULATE and MAP_LOCKED fault the pages at once; else the trace may not show the faults."""
+    vma = mm.vma_lookup(addr)
+    if vma is None:
+        return
+    if vm_flags & VM_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
+        mm_populate(mm, addr, addr + length)
+    writable = vm_flags & VM_WRITE and not vm_flags & VM_SHARED
+    if writable and vma.anon_vma is None:
+        mm.env.new_writable(vma, lambda: anon_vma_prepare(mm, vma))
+
+
+def range_ok(addr: int, length: int) -> bool:
+    return not addr & (PAGE_SIZE - 1) and in_task(addr, length)

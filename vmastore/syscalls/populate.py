@@ -1,0 +1,51 @@
+"""MADV_POPULATE_READ and MADV_POPULATE_WRITE. Sources: madvise_populate(), faultin_page_range()."""
+
+from __future__ import annotations
+
+from errno import EFAULT, EINVAL, ENOMEM
+
+from vmastore.mm.flags import PAGE_SIZE, PMD_SIZE, VM_EXEC, VM_IO, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
+from vmastore.mm.mm import Mm
+from vmastore.mm.vma import Vma
+from vmastore.syscalls.fault import access_page
+
+
+def madvise_populate(mm: Mm, start: int, end: int, write: bool) -> int:
+    """Fault [start, end) in. Returns 0, -ENOMEM (a hole), -EINVAL (not permitted), -EFAULT."""
+    while start < end:
+        vma = mm.find_vma(start)
+        if vma.vm_start > start:
+            return -ENOMEM
+        if _refused(vma, write):
+            return -EINVAL
+        high = min(vma.vm_end, end)
+        if mm.fails(EFAULT) and not _more_below(mm, vma, high, end, write):
+            _access(mm, vma, start, start + PAGE_SIZE, write)
+            return -EFAULT
+        _access(mm, vma, start, high, write)
+        start = high
+    return 0
+
+
+def _refused(vma: Vma, write: bool) -> bool:
+    """check_vma_flags() without FOLL_FORCE."""
+    flags = vma.attrs.vm_flags
+    if flags & (VM_IO | VM_PFNMAP):
+        return True
+    return not flags & (VM_WRITE if write else VM_READ | VM_EXEC)
+
+
+def _more_below(mm: Mm, vma: Vma, high: int, end: int, write: bool) -> bool:
+    """Whether the EFAULT that the kernel answered must come from a later VMA: anonymous memory gives none."""
+    return vma.is_anonymous and high < end
+
+
+def _access(mm: Mm, vma: Vma, start: int, end: int, write: bool) -> None:
+    """One access a page matters only while the VMA has no anon_vma."""
+    flags = vma.attrs.vm_flags
+    if not flags & VM_SHARED and (vma.anon_vma is None or vma.unsure):
+        addr = start
+        while addr < end and (vma.anon_vma is None or vma.unsure):
+            access_page(mm, vma, addr, write)
+            addr = (addr + PMD_SIZE) & ~(PMD_SIZE - 1)
+    mm.pmds.update(range(start // PMD_SIZE, (end - 1) // PMD_SIZE + 1))

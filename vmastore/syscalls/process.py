@@ -1,0 +1,84 @@
+"""fork, exec and exit, as far as VMAs go. Sources: dup_mmap(), anon_vma_fork(), exec_mmap(), exit_mmap()."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vmastore.mm.flags import (
+    VM_DONTCOPY,
+    VM_LOCKED_MASK,
+    VM_NOHUGEPAGE,
+    VM_UFFD_FLAGS,
+    VM_WIPEONFORK,
+)
+from vmastore.mm.merge import UNSURE_FORKED
+from vmastore.mm.mm import Mm
+from vmastore.mm.vma import AnonVma, Vma
+from vmastore.syscalls.uapi import UFFD_FEATURE_EVENT_FORK
+
+
+def dup_mmap(parent: Mm, number: int, alive: Iterable[Mm]) -> Mm:
+    """The child's address space: no merging, no locks, anon_vmas of its own. Source: dup_mmap().
+
+    alive: all address spaces (an anon_vma that none of their VMAs uses may be reused).
+    """
+    child = Mm(parent.env, number)
+    child.start_brk, child.brk = parent.start_brk, parent.brk
+    child.def_flags = parent.def_flags & VM_NOHUGEPAGE
+    child.merge_any, child.mdwe, child.persona = parent.merge_any, parent.mdwe, parent.persona
+    child.pmds = set(parent.pmds)
+    chains = _ChainCounts(parent, alive)
+    last = child.head
+    for vma in parent.vmas():
+        if vma.attrs.vm_flags & VM_DONTCOPY:
+            continue
+        copy = _copy(vma, chains)
+        child.insert_after(last, copy)
+        last = copy
+    return child
+
+
+def _copy(vma: Vma, chains: _ChainCounts) -> Vma:
+    flags = vma.attrs.vm_flags & ~VM_LOCKED_MASK
+    attrs = vma.attrs.with_flags(flags)
+    ctx = attrs.uffd
+    if ctx is not None and not ctx.features & UFFD_FEATURE_EVENT_FORK:
+        attrs = attrs.with_uffd(flags & ~VM_UFFD_FLAGS, None)
+    copy = Vma(vma.vm_start, vma.vm_end, attrs, label=vma.label)
+    copy.unsure = UNSURE_FORKED if vma.unsure else 0
+    if flags & VM_WIPEONFORK:
+        copy.unsure = 0
+    elif vma.anon_vma is not None:
+        copy.anon_vma, copy.chain = chains.fork(vma)
+    return copy
+
+
+class _ChainCounts:
+    """anon_vma_fork(): reuse of an abandoned anon_vma of the chain, else a new one."""
+
+    def __init__(self, parent: Mm, alive: Iterable[Mm]) -> None:
+        self._active: dict[AnonVma, int] = {}
+        self._children: dict[AnonVma, set[AnonVma]] = {}
+        if any(len(v.chain) > 1 for v in parent.vmas()):
+            self._count(alive)
+
+    def _count(self, alive: Iterable[Mm]) -> None:
+        for mm in alive:
+            for vma in mm.vmas():
+                if vma.anon_vma is not None:
+                    self._active[vma.anon_vma] = self._active.get(vma.anon_vma, 0) + 1
+                for anon in vma.chain:
+                    self._children.setdefault(anon.parent, set()).add(anon)
+
+    def fork(self, vma: Vma) -> tuple[AnonVma, tuple[AnonVma, ...]]:
+        """(anon_vma, chain) of the child's copy of a written VMA."""
+        if len(vma.chain) > 1:
+            for anon in reversed(vma.chain):
+                if not self._active.get(anon) and len(self._children.get(anon, ())) < 2:
+                    self._active[anon] = 1
+                    return anon, vma.chain
+        assert vma.anon_vma is not None
+        new = AnonVma(vma.anon_vma)
+        self._active[new] = 1
+        self._children.setdefault(vma.anon_vma, set()).add(new)
+        return new, (new, *vma.chain)

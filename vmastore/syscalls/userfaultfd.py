@@ -1,0 +1,165 @@
+"""userfaultfd: register, unregister, and the last close. Source: fs/userfaultfd.c, mm/userfaultfd.c."""
+
+from __future__ import annotations
+
+from errno import EBUSY, EINVAL, EPERM
+
+from vmastore.mm.flags import (
+    PAGE_SIZE,
+    PMD_SIZE,
+    TASK_SIZE,
+    U64,
+    VM_DROPPABLE,
+    VM_HUGETLB,
+    VM_MAYWRITE,
+    VM_SHARED,
+    VM_UFFD_FLAGS,
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
+)
+from vmastore.mm.merge import vma_modify_uffd
+from vmastore.mm.mm import Mm
+from vmastore.mm.vma import UffdCtx, Vma
+from vmastore.syscalls import uapi
+from vmastore.syscalls.common import write_uffd
+
+
+def uffd_ctx(mm: Mm, file: int) -> UffdCtx:
+    """The context of an open file description, made at first sight."""
+    found = mm.env.uffds.get(file)
+    if found is None:
+        found = mm.env.uffds[file] = UffdCtx(file)
+    return found
+
+
+def uffdio_api(mm: Mm, file: int, features: int) -> int:
+    """UFFDIO_API: fixes the features that matter later (EVENT_FORK, EVENT_REMAP)."""
+    if mm.observed and mm.expect_errno:
+        return -mm.expect_errno
+    uffd_ctx(mm, file).features = features
+    return 0
+
+
+def uffdio_register(mm: Mm, ctx: UffdCtx, start: int, length: int, mode: int) -> int:
+    """Returns 0 or -errno; everything but a failing split is checked before any change."""
+    known = uapi.UFFDIO_REGISTER_MODE_MISSING | uapi.UFFDIO_REGISTER_MODE_WP | uapi.UFFDIO_REGISTER_MODE_MINOR
+    if not mode or mode & ~known:
+        return -EINVAL
+    asked = VM_UFFD_MISSING if mode & uapi.UFFDIO_REGISTER_MODE_MISSING else 0
+    asked |= VM_UFFD_WP if mode & uapi.UFFDIO_REGISTER_MODE_WP else 0
+    asked |= VM_UFFD_MINOR if mode & uapi.UFFDIO_REGISTER_MODE_MINOR else 0
+    if not _range_valid(mm, start, length):
+        return -EINVAL
+    end = start + length
+    first = mm.find_vma_intersection(start, end)
+    if first is None or (first.attrs.vm_flags & VM_HUGETLB and start % PMD_SIZE):
+        return -EINVAL
+    error = _check(mm, first, start, end, ctx, asked)
+    if error:
+        return -error
+    return _walk(mm, first, start, end, ctx, asked)
+
+
+def _range_valid(mm: Mm, start: int, length: int) -> bool:
+    """validate_range()."""
+    if (start | length) & (PAGE_SIZE - 1) or not length:
+        return False
+    return mm.config.mmap_min_addr <= start < TASK_SIZE and length <= TASK_SIZE - start and length <= U64
+
+
+def _check(mm: Mm, vma: Vma, start: int, end: int, ctx: UffdCtx, asked: int) -> int:
+    while vma.vm_start < end:
+        flags = vma.attrs.vm_flags
+        if not can_userfault(mm, vma, asked):
+            return EINVAL
+        if not flags & VM_MAYWRITE:
+            return EPERM
+        if flags & VM_HUGETLB and end <= vma.vm_end and end % PMD_SIZE:
+            return EINVAL
+        if vma.attrs.uffd is not None and vma.attrs.uffd is not ctx:
+            return EBUSY
+        vma = vma.next
+    return 0
+
+
+def can_userfault(mm: Mm, vma: Vma, asked: int) -> bool:
+    """vma_can_userfault(): anonymous, shmem or hugetlb; no MINOR on anonymous memory."""
+    file = vma.attrs.vm_file
+    if vma.attrs.vm_flags & VM_DROPPABLE:
+        return False
+    shmem = file is not None and (file.is_shmem or (file.kind == "zero" and vma.attrs.vm_flags & VM_SHARED))
+    huge = bool(vma.attrs.vm_flags & VM_HUGETLB)
+    if asked & VM_UFFD_MINOR and not (shmem or huge):
+        return False
+    return shmem or huge or vma.is_anonymous
+
+
+def _walk(mm: Mm, vma: Vma, start: int, end: int, ctx: UffdCtx, asked: int) -> int:
+    prev = vma if vma.vm_start < start else vma.prev
+    while vma.vm_start < end:
+        flags = vma.attrs.vm_flags
+        if not (vma.attrs.uffd is ctx and flags & asked == asked):
+            start = max(start, vma.vm_start)
+            new = flags & ~VM_UFFD_FLAGS | asked
+            changed = vma_modify_uffd(mm.vmi, prev, vma, start, min(end, vma.vm_end), new, ctx)
+            if isinstance(changed, int):
+                return changed
+            write_uffd(mm, changed, new, ctx)
+            vma = changed
+        prev = vma
+        start = vma.vm_end
+        vma = vma.next
+    return 0
+
+
+def uffdio_unregister(mm: Mm, ctx: UffdCtx, start: int, length: int) -> int:
+    """Returns 0 or -errno."""
+    if not _range_valid(mm, start, length):
+        return -EINVAL
+    end = start + length
+    first = mm.find_vma_intersection(start, end)
+    if first is None or (first.attrs.vm_flags & VM_HUGETLB and start % PMD_SIZE):
+        return -EINVAL
+    vma = first
+    while vma.vm_start < end:
+        if not can_userfault(mm, vma, vma.attrs.vm_flags):
+            return -EINVAL
+        foreign = vma.attrs.uffd is not None and vma.attrs.uffd is not ctx
+        if foreign and mm.rules.uffd_unregister_own_ctx:
+            return -EINVAL
+        vma = vma.next
+    return _clear(mm, first, start, end, None)
+
+
+def _clear(mm: Mm, vma: Vma, start: int, end: int, only: UffdCtx | None) -> int:
+    """Take [start, end) out of its context, VMA by VMA (userfaultfd_clear_vma)."""
+    prev = vma if vma.vm_start < start else vma.prev
+    while vma.vm_start < end:
+        if vma.attrs.uffd is not None:
+            start = max(start, vma.vm_start)
+            new = vma.attrs.vm_flags & ~VM_UFFD_FLAGS
+            changed = vma_modify_uffd(mm.vmi, prev, vma, start, min(end, vma.vm_end), new, None)
+            if isinstance(changed, int):
+                return changed
+            write_uffd(mm, changed, new, None)
+            vma = changed
+        prev = vma
+        start = vma.vm_end
+        vma = vma.next
+    return 0
+
+
+def userfaultfd_release(mm: Mm, ctx: UffdCtx) -> None:
+    """The last reference is gone: every VMA of the context is cleared whole, merging as it may."""
+    ctx.released = True
+    prev, vma = mm.head, mm.head.next
+    while vma is not mm.tail:
+        if vma.attrs.uffd is ctx:
+            new = vma.attrs.vm_flags & ~VM_UFFD_FLAGS
+            changed = vma_modify_uffd(mm.vmi, prev, vma, vma.vm_start, vma.vm_end, new, None)
+            if not isinstance(changed, int):
+                write_uffd(mm, changed, new, None)
+                vma = changed
+        prev = vma
+        vma = vma.next
