@@ -18,7 +18,7 @@ class Skip(NamedTuple):
     call: str | None
     reason: str
     source_line: int | None  # the first such line, from 1
-    count: int
+    count: int  # type: ignore[assignment]
 
 
 class TraceReader(Protocol):

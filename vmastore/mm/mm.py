@@ -70,6 +70,7 @@ class Mm:
     __slots__ = (
         "brk",
         "cached",
+        "complete",
         "config",
         "decisions",
         "def_flags",
@@ -79,6 +80,7 @@ class Mm:
         "expect_result",
         "head",
         "index",
+        "inferred",
         "map_count",
         "mdwe",
         "merge_any",
@@ -88,6 +90,7 @@ class Mm:
         "pmds",
         "rules",
         "start_brk",
+        "start_stack",
         "tail",
         "vmi",
     )
@@ -109,6 +112,9 @@ class Mm:
         self.map_count = 0
         self.start_brk = 0
         self.brk = 0
+        self.start_stack = 0  # an address of the main stack
+        self.complete = False  # a baseline or an exec gave its whole content
+        self.inferred = 0  # VMAs that must have existed but that no event made
         self.def_flags = 0
         self.merge_any = False  # MMF_VM_MERGE_ANY
         self.mdwe = False

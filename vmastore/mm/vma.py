@@ -75,7 +75,7 @@ class AnonVma:
         AnonVma._count += 1
         self.number = AnonVma._count
         self.parent = parent or self
-        self.root = self.parent.root if parent else self
+        self.root: AnonVma = self if parent is None else parent.root
 
     def __repr__(self) -> str:
         return f"AnonVma#{self.number}"

@@ -37,3 +37,15 @@ def write_uffd(mm: Mm, vma: Vma, vm_flags: int, ctx: UffdCtx | None) -> None:
     vm_flags |= vma.attrs.vm_flags & mm.env.sticky
     vma.attrs = vma.attrs.with_uffd(vm_flags, ctx)
     mm.touch(vma)
+
+
+def covered(mm: Mm, start: int, end: int) -> bool:
+    """Whether [start, end) has no hole."""
+    vma = mm.find_vma(start)
+    reached = start
+    while reached < end:
+        if vma.vm_start > reached:
+            return False
+        reached = vma.vm_end
+        vma = vma.next
+    return True

@@ -9,7 +9,7 @@ from vmastore.mm.merge import vma_modify_policy
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Mempolicy, Vma
 from vmastore.syscalls import uapi
-from vmastore.syscalls.common import page_align, write_policy
+from vmastore.syscalls.common import covered, page_align, write_policy
 
 _MAX_NODES = 64
 _MOF = 1 << 3 | 1 << 4  # MPOL_F_MOF | MPOL_F_MORON
@@ -39,7 +39,7 @@ def sys_mbind(mm: Mm, start: int, length: int, mode: int, nodemask: int | None, 
     policy = new_policy(mm, mode, mode_flags, nodes)
     if isinstance(policy, int):
         return policy
-    if policy is not None and _has_hole(mm, start, end):
+    if policy is not None and not covered(mm, start, end):
         return -EFAULT
     if policy is None and mm.find_vma(start).vm_start >= end:
         return -EFAULT
@@ -115,17 +115,6 @@ def _relative(nodes: int, allowed: int) -> int:
         if nodes >> n & 1:
             effective |= 1 << numbers[n % len(numbers)]
     return effective
-
-
-def _has_hole(mm: Mm, start: int, end: int) -> bool:
-    vma = mm.find_vma(start)
-    reached = start
-    while reached < end:
-        if vma.vm_start > reached:
-            return True
-        reached = vma.vm_end
-        vma = vma.next
-    return False
 
 
 def _bind_all(mm: Mm, start: int, end: int, policy: Mempolicy | None) -> int:

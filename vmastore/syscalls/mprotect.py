@@ -25,7 +25,7 @@ from vmastore.mm.flags import (
 from vmastore.mm.merge import vma_modify_flags
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
-from vmastore.syscalls.common import write_flags
+from vmastore.syscalls.common import covered, write_flags
 from vmastore.syscalls.fault import anon_vma_prepare, populate_vma
 from vmastore.syscalls.uapi import PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, READ_IMPLIES_EXEC
 
@@ -79,6 +79,7 @@ def _sealed(vma: Vma, end: int) -> bool:
 def _walk(mm: Mm, vma: Vma, start: int, end: int, prot: int, pkey: int) -> int:
     prev = vma if start > vma.vm_start else vma.prev
     nstart, reached = start, vma.vm_start
+    overcommit = mm.fails(ENOMEM) and covered(mm, start, end)
     read_implies_exec = mm.persona & READ_IMPLIES_EXEC and prot & PROT_READ
     while vma.vm_start < end:
         if vma.vm_start != reached:
@@ -94,7 +95,7 @@ def _walk(mm: Mm, vma: Vma, start: int, end: int, prot: int, pkey: int) -> int:
             return -EACCES
         if mm.mdwe and ((new & VM_WRITE and new & VM_EXEC) or (new & VM_EXEC and not old & VM_EXEC)):
             return -EACCES
-        fixed = _fixup(mm, prev, vma, nstart, min(vma.vm_end, end), new)
+        fixed = _fixup(mm, prev, vma, nstart, min(vma.vm_end, end), new, overcommit)
         if isinstance(fixed, int):
             return fixed
         prev = fixed
@@ -103,7 +104,7 @@ def _walk(mm: Mm, vma: Vma, start: int, end: int, prot: int, pkey: int) -> int:
     return -ENOMEM if reached < end else 0
 
 
-def _fixup(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, new: int) -> Vma | int:
+def _fixup(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, new: int, overcommit: bool) -> Vma | int:
     """mprotect_fixup(): VM_ACCOUNT, then merge or split. Returns the VMA of the range or -errno."""
     old = vma.attrs.vm_flags
     if mm.rules.seal_check_in_loop and old & VM_SEALED:
@@ -112,7 +113,7 @@ def _fixup(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, new: int) -> Vma |
         return vma
     if new & VM_WRITE:
         if not old & (VM_ACCOUNT | VM_WRITE | VM_HUGETLB | VM_SHARED | VM_NORESERVE):
-            if mm.fails(ENOMEM) and mm.map_count + 2 < mm.config.max_map_count:
+            if overcommit and mm.map_count + 2 < mm.config.max_map_count:
                 return -ENOMEM  # commit limit
             new |= VM_ACCOUNT
     elif old & VM_ACCOUNT and mm.rules.mprotect_drops_account and vma.is_anonymous and vma.anon_vma is None:

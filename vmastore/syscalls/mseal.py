@@ -7,7 +7,7 @@ from errno import EINVAL, ENOMEM, ENOSYS
 from vmastore.mm.flags import PAGE_SIZE, U64, VM_SEALED
 from vmastore.mm.merge import vma_modify_flags
 from vmastore.mm.mm import Mm
-from vmastore.syscalls.common import page_align, write_flags
+from vmastore.syscalls.common import covered, page_align, write_flags
 
 
 def sys_mseal(mm: Mm, start: int, length_in: int, flags: int) -> int:
@@ -40,15 +40,3 @@ def sys_mseal(mm: Mm, start: int, length_in: int, flags: int) -> int:
         prev = vma
         vma = vma.next
     return 0
-
-
-def covered(mm: Mm, start: int, end: int) -> bool:
-    """Whether [start, end) has no hole."""
-    vma = mm.find_vma(start)
-    reached = start
-    while reached < end:
-        if vma.vm_start > reached:
-            return False
-        reached = vma.vm_end
-        vma = vma.next
-    return True

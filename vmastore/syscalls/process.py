@@ -24,6 +24,7 @@ def dup_mmap(parent: Mm, number: int, alive: Iterable[Mm]) -> Mm:
     """
     child = Mm(parent.env, number)
     child.start_brk, child.brk = parent.start_brk, parent.brk
+    child.start_stack, child.complete = parent.start_stack, parent.complete
     child.def_flags = parent.def_flags & VM_NOHUGEPAGE
     child.merge_any, child.mdwe, child.persona = parent.merge_any, parent.mdwe, parent.persona
     child.pmds = set(parent.pmds)

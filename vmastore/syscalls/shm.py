@@ -43,9 +43,9 @@ def sys_shmat(mm: Mm, addr: int, shmflg: int, size: int | None, file: File) -> i
         prot |= uapi.PROT_EXEC
     file.readable, file.writable = True, not shmflg & uapi.SHM_RDONLY
     file.size = size
-    if addr and not shmflg & uapi.SHM_REMAP:
-        if addr + size > U64 or mm.find_vma_intersection(addr, addr + size) is not None:
-            return -EINVAL
+    taken = addr + size > U64 or mm.find_vma_intersection(addr, addr + size) is not None
+    if addr and taken and not shmflg & uapi.SHM_REMAP:
+        return -EINVAL
     return do_mmap(mm, addr, size, prot, flags, file, 0)
 
 

@@ -88,7 +88,7 @@ def can_userfault(mm: Mm, vma: Vma, asked: int) -> bool:
     file = vma.attrs.vm_file
     if vma.attrs.vm_flags & VM_DROPPABLE:
         return False
-    shmem = file is not None and (file.is_shmem or (file.kind == "zero" and vma.attrs.vm_flags & VM_SHARED))
+    shmem = file is not None and (file.is_shmem or (file.kind == "zero" and bool(vma.attrs.vm_flags & VM_SHARED)))
     huge = bool(vma.attrs.vm_flags & VM_HUGETLB)
     if asked & VM_UFFD_MINOR and not (shmem or huge):
         return False

@@ -13,16 +13,20 @@ from vmastore.mm.flags import (
     VM_HUGETLB,
     VM_LOCKED_MASK,
     VM_MERGEABLE,
+    VM_NORESERVE,
     VM_SHARED,
     VM_SPECIAL,
+    VM_WRITE,
 )
 from vmastore.mm.ksm import ksm_compatible
 from vmastore.mm.merge.new_range import vma_merge_new_range
 from vmastore.mm.merge.split import split_vma
 from vmastore.mm.merge.unmap import complete, do_vmi_munmap, gather
 from vmastore.mm.mm import Mm, VmaIterator
-from vmastore.mm.outcome import Decision
+from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.vma import File, Vma, VmaAttrs
+
+Whys = tuple[Reason | None, Reason | None]
 
 
 def mmap_region(
@@ -69,8 +73,6 @@ def mmap_region(
 
 def accountable(vm_flags: int, file: File | None) -> bool:
     """accountable_mapping(): private, writable, not NORESERVE, not hugetlb."""
-    from vmastore.mm.flags import VM_NORESERVE, VM_WRITE
-
     if vm_flags & VM_HUGETLB or (file is not None and file.kind == "hugetlb"):
         return False
     return vm_flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE
@@ -149,8 +151,10 @@ def copy_vma(
     ctx = attrs.uffd
     broken_uffd = rules.uffd_merge_needs_event_remap and ctx is not None and not ctx.features & 4
     self_merge = dontunmap and rules.dontunmap_no_self_merge and vma.anon_vma is None
+    why: Whys = (None, None)
+    certain = True
     if broken_uffd or (self_merge and vma.attrs is attrs and (prev is vma or nxt is vma)):
-        merged, why, certain = None, (None, None), True
+        merged = None
     else:
         merged, why, certain = vma_merge_new_range(mm, prev, nxt, addr, end, attrs, api, copied=vma)
     if merged is not None:

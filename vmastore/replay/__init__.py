@@ -1,0 +1,1 @@
+"""Folding events: address spaces, points in time, verification, bisection."""

@@ -1,0 +1,142 @@
+"""Building an address space from an observation of it (a baseline, or after a difference)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vmastore.events import ObservedVma
+from vmastore.mm.flags import (
+    PAGE_SHIFT,
+    VM_ACCOUNT,
+    VM_DONTDUMP,
+    VM_DONTEXPAND,
+    VM_GROWSDOWN,
+    VM_IO,
+    VM_MAYEXEC,
+    VM_MAYREAD,
+    VM_MAYSHARE,
+    VM_MAYWRITE,
+    VM_PFNMAP,
+    VM_SHARED,
+    VM_WRITE,
+    vmflags_from_letters,
+    vmflags_from_perms,
+)
+from vmastore.mm.mm import Mm
+from vmastore.mm.vma import AnonVma, File, Vma
+
+# name -> flags besides the permissions, where smaps was not read
+_SPECIAL = {
+    "[vvar]": VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP,
+    "[vvar_vclock]": VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP,
+    "[vdso]": VM_DONTEXPAND,
+    "[uprobes]": VM_DONTEXPAND,
+}
+Identity = tuple[str, int, str]  # dev, inode, path
+
+
+class Builder:
+    """Makes VMAs of observed lines; the lines of one file share one open file description."""
+
+    def __init__(self, mm: Mm, files: dict[Identity, File], known: Iterable[File] = ()) -> None:
+        self.mm = mm
+        self.files = files
+        for file in known:
+            if file.dev is not None and file.inode is not None and file.path is not None:
+                self.files.setdefault((file.dev, file.inode, file.path), file)
+
+    def vma(self, line: ObservedVma) -> Vma:
+        """A VMA that shows as `line`."""
+        file = self._file(line)
+        flags = line_flags(line)
+        delta = 0
+        if file is not None and file.kind != "special":
+            delta = (line.offset >> PAGE_SHIFT) - (line.start >> PAGE_SHIFT)
+        name = line.name[6:-1] if line.name.startswith("[anon:") else None
+        if line.name.startswith("[anon_shmem:"):
+            name = line.name[12:-1]
+        attrs = self.mm.env.table.get(flags, file, anon_name=name, delta=delta)
+        vma = Vma(line.start, line.end, attrs)
+        if file is not None and file.kind == "special":
+            vma.label = line.name
+        self._written(vma, line)
+        return vma
+
+    def _written(self, vma: Vma, line: ObservedVma) -> None:
+        flags = vma.attrs.vm_flags
+        if flags & VM_SHARED or not flags & VM_MAYWRITE:
+            return
+        if line.written:
+            vma.anon_vma = AnonVma()
+            vma.chain = (vma.anon_vma,)
+        elif line.written is None and flags & VM_WRITE and self.mm.env.faults != "recorded":
+            vma.unsure = 1
+
+    def _file(self, line: ObservedVma) -> File | None:
+        if line.name in _SPECIAL:
+            return File(0, "special", line.name)
+        if line.inode == 0 and line.dev in ("00:00", ""):
+            return None
+        key = (line.dev, line.inode, line.name)
+        found = self.files.get(key)
+        if found is None:
+            kind = path_kind(line.name)
+            writable = None if line.perms[3] == "p" else "w" in line.perms or None
+            found = File(0, kind, line.name, dev=line.dev, inode=line.inode, readable=True, writable=writable)
+            if kind != "shmem":
+                self.files[key] = found
+        return found
+
+
+def path_kind(path: str) -> str:
+    """What sort of file a path of maps names."""
+    if path.startswith("/memfd:"):
+        return "memfd"
+    if path.startswith("/SYSV"):
+        return "shm"
+    if path == "/dev/zero":
+        return "zero"
+    if path.startswith(("/dev/zero", "[anon_shmem:")):
+        return "shmem"
+    if path.startswith("/dev/shm/"):
+        return "memfd"
+    if path.startswith("/anon_hugepage"):
+        return "hugetlb"
+    if path.startswith(("/dev/", "anon_inode:")):
+        return "device"
+    return "regular"
+
+
+def line_flags(line: ObservedVma) -> int:
+    """The vm_flags of a line: read from smaps, else what its permissions and name tell."""
+    flags = vmflags_from_perms(line.perms)
+    if line.vm_flags is not None:
+        return vmflags_from_letters(line.vm_flags)
+    if line.name in _SPECIAL:
+        return flags | VM_MAYREAD | _SPECIAL[line.name] | (VM_MAYWRITE | VM_MAYEXEC if "x" in line.perms else 0)
+    flags |= VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
+    if flags & VM_WRITE and not flags & VM_MAYSHARE:
+        flags |= VM_ACCOUNT
+    if line.name == "[stack]":
+        flags |= VM_GROWSDOWN
+    return flags
+
+
+def set_labels(mm: Mm, lines: Iterable[ObservedVma]) -> None:
+    """Take the heap and the main stack from their names."""
+    for line in lines:
+        if line.name == "[stack]":
+            mm.start_stack = line.end - 8
+
+
+def load(mm: Mm, lines: list[ObservedVma], files: dict[Identity, File], known: Iterable[File] = ()) -> None:
+    """Make mm what `lines` show (a baseline)."""
+    mm.clear()
+    builder = Builder(mm, files, known)
+    last = mm.head
+    for line in lines:
+        vma = builder.vma(line)
+        mm.insert_after(last, vma)
+        last = vma
+    set_labels(mm, lines)
+    mm.complete = True

@@ -1,0 +1,274 @@
+"""From an event to the system call it stands for: one adapter a call.
+
+An adapter returns what the call returns (>= 0, or -errno), or None for an event without a result of
+its own (it takes the trace's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from vmastore.events import Event, ObservedVma
+from vmastore.mm.flags import PAGE_SIZE, VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS
+from vmastore.mm.mm import Mm
+from vmastore.mm.vma import File, Vma
+from vmastore.syscalls import uapi
+from vmastore.syscalls.brk import sys_brk
+from vmastore.syscalls.common import page_align
+from vmastore.syscalls.fault import fault, grow_stack
+from vmastore.syscalls.madvise import sys_madvise, sys_process_madvise
+from vmastore.syscalls.mempolicy import sys_mbind, sys_set_mempolicy_home_node
+from vmastore.syscalls.mlock import sys_mlock, sys_mlockall, sys_munlock, sys_munlockall
+from vmastore.syscalls.mmap import sys_mmap
+from vmastore.syscalls.mprotect import sys_mprotect
+from vmastore.syscalls.mremap import sys_mremap
+from vmastore.syscalls.mseal import sys_mseal
+from vmastore.syscalls.munmap import sys_munmap
+from vmastore.syscalls.prctl import as_observed, sys_prctl
+from vmastore.syscalls.process import dup_mmap
+from vmastore.syscalls.shm import sys_remap_file_pages, sys_shmat, sys_shmdt
+from vmastore.syscalls.userfaultfd import (
+    uffd_ctx,
+    uffdio_api,
+    uffdio_register,
+    uffdio_unregister,
+    userfaultfd_release,
+)
+
+if TYPE_CHECKING:
+    from vmastore.replay.world import World
+
+Handler = Callable[["World", Mm, Event], "int | None"]
+
+
+def _mmap(world: World, mm: Mm, event: Event) -> int:
+    addr, length, prot, flags, _, offset = event.args
+    file = world.file(event.file)
+    anonymous = flags & uapi.MAP_ANONYMOUS
+    if file is None and not anonymous:
+        if event.errno == 9 or not mm.observed:
+            return sys_mmap(mm, addr, length, prot, flags, None, offset, bad_fd=True)
+        if event.errno == 0:
+            file = File(0, "unknown")
+    return sys_mmap(mm, addr, length, prot, flags, file, offset)
+
+
+def _munmap(world: World, mm: Mm, event: Event) -> int:
+    return sys_munmap(mm, event.args[0], event.args[1])
+
+
+def _mprotect(world: World, mm: Mm, event: Event) -> int:
+    return sys_mprotect(mm, event.args[0], event.args[1], event.args[2])
+
+
+def _pkey_mprotect(world: World, mm: Mm, event: Event) -> int:
+    return sys_mprotect(mm, *event.args[:4])
+
+
+def _mremap(world: World, mm: Mm, event: Event) -> int:
+    addr, old, new, flags, *rest = event.args
+    return sys_mremap(mm, addr, old, new, flags, rest[0] if rest and rest[0] else 0)
+
+
+def _brk(world: World, mm: Mm, event: Event) -> int:
+    return sys_brk(mm, event.args[0])
+
+
+def _madvise(world: World, mm: Mm, event: Event) -> int:
+    return sys_madvise(mm, event.args[0], event.args[1], event.args[2])
+
+
+def _process_madvise(world: World, mm: Mm, event: Event) -> int:
+    _, iov, _, advice, flags = event.args
+    pairs = None if iov is None else [(a, n) for a, n in iov]
+    return sys_process_madvise(mm, pairs, advice, flags, same_mm=False)
+
+
+def _mlock(world: World, mm: Mm, event: Event) -> int:
+    return sys_mlock(mm, *event.args)
+
+
+def _munlock(world: World, mm: Mm, event: Event) -> int:
+    return sys_munlock(mm, event.args[0], event.args[1])
+
+
+def _mlockall(world: World, mm: Mm, event: Event) -> int:
+    return sys_mlockall(mm, event.args[0])
+
+
+def _munlockall(world: World, mm: Mm, event: Event) -> int:
+    return sys_munlockall(mm)
+
+
+def _mbind(world: World, mm: Mm, event: Event) -> int:
+    return sys_mbind(mm, *event.args)
+
+
+def _home_node(world: World, mm: Mm, event: Event) -> int:
+    return sys_set_mempolicy_home_node(mm, *event.args)
+
+
+def _prctl(world: World, mm: Mm, event: Event) -> int:
+    option, *rest = event.args
+    numbers: list[int] = [n if isinstance(n, int) else 0 for n in rest[:4]]
+    numbers += [0] * (4 - len(numbers))
+    name: Any = rest[4] if len(rest) > 4 else None
+    a, b, c, d = numbers
+    return sys_prctl(mm, option, a, b, c, d, name)
+
+
+def _ioctl(world: World, mm: Mm, event: Event) -> int | None:
+    _, cmd, addr, length, mode, *rest = (*event.args, None, None, None, None, None)[:6]
+    if event.file is None or not isinstance(cmd, str) or not cmd.startswith("UFFDIO_"):
+        return as_observed(mm) if cmd in ("UFFDIO_REGISTER", "UFFDIO_UNREGISTER") else None
+    ctx = uffd_ctx(mm, event.file)
+    if cmd == "UFFDIO_REGISTER":
+        return uffdio_register(mm, ctx, addr, length, mode or 0)
+    if cmd == "UFFDIO_UNREGISTER":
+        return uffdio_unregister(mm, ctx, addr, length)
+    if cmd == "UFFDIO_API":
+        uffdio_api(mm, event.file, rest[0] or 0)
+    return None
+
+
+def _release(world: World, mm: Mm, event: Event) -> None:
+    if event.file is not None and event.file in mm.env.uffds:
+        ctx = mm.env.uffds[event.file]
+        for space in world.mms.values():
+            userfaultfd_release(space, ctx)
+
+
+def _remap_file_pages(world: World, mm: Mm, event: Event) -> int:
+    return sys_remap_file_pages(mm, *event.args)
+
+
+def _shmat(world: World, mm: Mm, event: Event) -> int:
+    _, addr, shmflg, size = event.args
+    known = world.file(event.file)
+    file = File(event.file or 0, "shm", known.path if known else None)
+    if known is not None:
+        file.dev, file.inode = known.dev, known.inode
+        size = known.size if size is None else size
+    return sys_shmat(mm, addr or 0, shmflg, size, file)
+
+
+def _shmdt(world: World, mm: Mm, event: Event) -> int:
+    return sys_shmdt(mm, event.args[0])
+
+
+def _mseal(world: World, mm: Mm, event: Event) -> int:
+    return sys_mseal(mm, event.args[0], event.args[1], event.args[2])
+
+
+def _personality(world: World, mm: Mm, event: Event) -> None:
+    persona = event.args[0]
+    if not event.errno and isinstance(persona, int) and persona != 0xFFFFFFFF:
+        mm.persona = persona
+
+
+def _fault(world: World, mm: Mm, event: Event) -> int | None:
+    addr, length, access, outcome, *_ = event.args
+    refused = fault(mm, addr, length, access == "w", outcome)
+    return refused if event.result is not None else None
+
+
+def _stack_grow(world: World, mm: Mm, event: Event) -> None:
+    vma = mm.find_vma(event.args[0])
+    if vma.vm_start > event.args[0]:
+        grow_stack(mm, vma, event.args[0])
+
+
+def _fork(world: World, mm: Mm, event: Event) -> None:
+    child = event.args[1]
+    if event.errno or not isinstance(child, int) or child == event.mm:
+        return
+    world.adopt(dup_mmap(mm, child, world.mms.values()))
+
+
+def _exec(world: World, mm: Mm, event: Event) -> None:
+    new = event.args[2] if len(event.args) > 2 else None
+    if event.errno or not isinstance(new, int):
+        return
+    fresh = Mm(mm.env, new)
+    fresh.merge_any = mm.merge_any
+    fresh.persona = mm.persona
+    world.adopt(fresh)
+
+
+def _exit(world: World, mm: Mm, event: Event) -> None:
+    if len(event.args) > 2 and event.args[2]:
+        mm.clear()
+        world.mms.pop(mm.number, None)
+
+
+def _maps(world: World, mm: Mm, event: Event) -> None:
+    kind, _, removed, added = event.args
+    if kind == "baseline" and removed is None:
+        world.load(event.mm, [ObservedVma(*line) for line in added])
+
+
+HANDLERS: dict[str, Handler] = {
+    "mmap": _mmap,
+    "munmap": _munmap,
+    "mprotect": _mprotect,
+    "pkey_mprotect": _pkey_mprotect,
+    "mremap": _mremap,
+    "brk": _brk,
+    "madvise": _madvise,
+    "process_madvise": _process_madvise,
+    "mlock": _mlock,
+    "mlock2": _mlock,
+    "munlock": _munlock,
+    "mlockall": _mlockall,
+    "munlockall": _munlockall,
+    "mbind": _mbind,
+    "set_mempolicy_home_node": _home_node,
+    "prctl": _prctl,
+    "ioctl": _ioctl,
+    "release": _release,
+    "remap_file_pages": _remap_file_pages,
+    "shmat": _shmat,
+    "shmdt": _shmdt,
+    "mseal": _mseal,
+    "personality": _personality,
+    "fault": _fault,
+    "stack_grow": _stack_grow,
+    "fork": _fork,
+    "vfork": _fork,
+    "clone": _fork,
+    "clone3": _fork,
+    "execve": _exec,
+    "execveat": _exec,
+    "exit": _exit,
+    "maps": _maps,
+}
+
+_NEEDS_RANGE = {"mprotect", "pkey_mprotect", "munmap", "mlock", "mlock2", "munlock", "madvise", "mseal", "mremap"}
+
+
+def prepare(mm: Mm, event: Event) -> None:
+    """Insert what must have existed: a call succeeded on a range that no event of the trace mapped.
+
+    munmap succeeds over holes, so it infers nothing; madvise reports holes, mremap needs its source.
+    """
+    if event.call not in _NEEDS_RANGE or event.call == "munmap" or not isinstance(event.args[0], int):
+        return
+    start = event.args[0] & -PAGE_SIZE
+    end = start + page_align(event.args[1] + (event.args[0] - start))
+    fill_holes(mm, start, end)
+
+
+def fill_holes(mm: Mm, start: int, end: int) -> None:
+    """Map every hole of [start, end) with an inferred anonymous VMA."""
+    while start < end:
+        vma = mm.find_vma(start)
+        if vma.vm_start > start:
+            hole_end = min(end, vma.vm_start)
+            inferred = Vma(start, hole_end, mm.env.table.get(VM_DATA_DEFAULT_FLAGS | VM_ACCOUNT))
+            inferred.unsure = 1
+            mm.insert_after(vma.prev, inferred)
+            mm.inferred += 1
+            start = hole_end
+        else:
+            start = vma.vm_end
