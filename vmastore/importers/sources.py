@@ -1,72 +1,200 @@
-"""Opening input: plain files, .gz, .xz, .zst, standard input; line by line, never all at once."""
+"""Opening what the user names: files, stdin, compressed ones, families of `strace -ff`.
+
+Every reader of text gets its lines from here in batches, so that a binary file, a damaged archive or
+an endless line is one InputError that names the file and the place.
+"""
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import importlib
 import io
 import lzma
+import re
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, NamedTuple, cast
 
 from vmastore.errors import InputError
 
-_MAX_LINE = 64 << 20  # bytes; no log has such a line, a binary file may
+CHUNK = 1 << 18
+HEAD = 1 << 16  # bytes that decide whether a file is text
+MAX_LINE = 1 << 24
+
+_GZIP, _XZ, _ZSTD, _BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"BZh"
+_BINARIES = {
+    b"\x7fELF": "an ELF file",
+    b"PERFILE2": "a perf.data file",
+    b"SQLite format 3": "an SQLite database",
+    b"PK\x03\x04": "a zip archive",
+}
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 
-@contextmanager
-def open_binary(path: str) -> Iterator[BinaryIO]:
-    """The uncompressed bytes of a file (`-`: standard input). Raises InputError."""
-    if path == "-":
-        yield sys.stdin.buffer
-        return
-    file = Path(path)
-    if file.is_dir():
-        raise InputError(f"{path} is a directory", hint="name the file")
-    try:
-        with open(path, "rb") as raw:
-            yield from _decompressed(path, raw)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except PermissionError:
-        raise InputError(f"{path}: permission denied") from None
+class Source:
+    """One input: a path, or ``-`` for standard input."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+        self.name = "standard input" if self.path == "-" else self.path
+
+    def batches(self) -> Iterator[list[bytes]]:
+        """The text's lines without their newlines, in lists; the last line may have had none.
+
+        Raises InputError for what cannot be opened or read, is binary, or has a line above MAX_LINE.
+        """
+        try:
+            stream = self._open()
+        except OSError as error:
+            raise InputError(f"{self.name}: {error.strerror or error}") from None
+        with stream:
+            yield from self._split(stream)
+
+    def _split(self, stream: BinaryIO) -> Iterator[list[bytes]]:
+        rest, done, first = b"", 0, True
+        while True:
+            chunk = self._read(stream, done + len(rest))
+            if first:
+                check_text(chunk[:HEAD], self.name)
+                first = False
+            if not chunk:
+                break
+            lines = (rest + chunk).split(b"\n")
+            done += len(rest) + len(chunk)
+            rest = lines.pop()
+            done -= len(rest)
+            if len(rest) > MAX_LINE:
+                raise InputError(f"{self.name}: the line at byte {done} is longer than {MAX_LINE >> 20} MiB")
+            if lines:
+                yield lines
+        if rest:
+            yield [rest]
+
+    def _read(self, stream: BinaryIO, done: int) -> bytes:
+        try:
+            return stream.read(CHUNK)
+        except _DAMAGE as error:
+            raise InputError(
+                f"{self.name}: cannot be read past byte {done} of its text: {error}",
+                hint="The file is damaged or was cut off; decompress as much of it as you can and import that.",
+            ) from None
+
+    def _open(self) -> BinaryIO:
+        if self.path == "-":
+            raw: IO[bytes] = sys.stdin.buffer
+        else:
+            if Path(self.path).is_dir():
+                raise InputError(f"{self.name}: is a directory")
+            raw = Path(self.path).open("rb")
+        return self._decompress(cast(io.BufferedReader, raw))
+
+    def _decompress(self, raw: io.BufferedReader) -> BinaryIO:
+        magic = raw.peek(8)[:8]
+        if magic.startswith(_GZIP):
+            return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+        if magic.startswith(_XZ):
+            return cast(BinaryIO, lzma.LZMAFile(raw))
+        if magic.startswith(_BZIP2):
+            return cast(BinaryIO, bz2.BZ2File(raw))
+        if magic.startswith(_ZSTD):
+            return self._zstd(raw)
+        return cast(BinaryIO, raw)
+
+    def _zstd(self, raw: io.BufferedReader) -> BinaryIO:
+        try:
+            module = importlib.import_module("zstandard")
+        except ImportError:
+            return cast(BinaryIO, _ZstdProgram(raw, self.name))
+        reader = module.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        return cast(BinaryIO, reader)
 
 
-def _decompressed(path: str, raw: BinaryIO) -> Iterator[BinaryIO]:
-    magic = raw.read(6)
-    raw.seek(0)
-    if magic[:2] == b"\x1f\x8b":
-        with gzip.open(raw) as unpacked:
-            yield cast(BinaryIO, unpacked)
-    elif magic == b"\xfd7zXZ\x00":
-        with lzma.open(raw) as unpacked_xz:
-            yield cast(BinaryIO, unpacked_xz)
-    elif magic[:4] == b"\x28\xb5\x2f\xfd":
-        yield from _zstd(path)
-    else:
-        yield io.BufferedReader(cast(io.RawIOBase, raw), 1 << 20)
+class _ZstdProgram:
+    """The output of ``zstd -dc``."""
+
+    def __init__(self, raw: io.BufferedReader, name: str) -> None:
+        program = shutil.which("zstd")
+        if program is None or name == "standard input":
+            raise InputError(
+                f"{name}: is compressed with zstd",
+                hint="Install the zstd program or the Python package zstandard, or decompress it first.",
+            )
+        raw.close()
+        self._name = name
+        self._process = subprocess.Popen(
+            [program, "-dcq", "--", name], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def read(self, size: int) -> bytes:
+        assert self._process.stdout is not None and self._process.stderr is not None
+        data = self._process.stdout.read(size)
+        if not data and self._process.wait():
+            message = self._process.stderr.read().decode("utf-8", "replace").strip()
+            raise OSError(message or "zstd failed")
+        return data
+
+    def __enter__(self) -> _ZstdProgram:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
-def _zstd(path: str) -> Iterator[BinaryIO]:
-    program = shutil.which("zstd")
-    if program is None:
-        raise InputError(f"{path}: zstd is needed to read it", hint="install the package zstd, or unpack it")
-    with subprocess.Popen([program, "-dcq", path], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        yield cast(BinaryIO, process.stdout)
+def check_text(head: bytes, name: str) -> None:
+    """Raise InputError when the beginning of a file is not text."""
+    for magic, what in _BINARIES.items():
+        if head.startswith(magic):
+            raise InputError(f"{name}: is {what}, not a log")
+    zero = head.find(b"\0")
+    if zero >= 0:
+        raise InputError(f"{name}: byte {zero} is 0: this is a binary file, not a log")
 
 
-def open_lines(path: str) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, line without its newline). Raises InputError for damaged archives."""
-    number = 0
-    try:
-        with open_binary(path) as stream:
-            while line := stream.readline(_MAX_LINE):
-                number += 1
-                yield number, line.rstrip(b"\n")
-    except (EOFError, OSError, lzma.LZMAError) as error:
-        raise InputError(f"{path}: cannot be unpacked after line {number}: {error}") from None
+class Member(NamedTuple):
+    """One file of a family: strace -ff writes NAME.TID for each thread."""
+
+    tid: int
+    source: Source
+
+
+_MEMBER = re.compile(r"(?P<stem>.*)\.(?P<tid>\d{1,7})(?:\.(?:gz|xz|zst|bz2))?\Z")
+
+
+def family(path: str | Path) -> list[Member]:
+    """The files of `strace -ff` that `path` stands for, by tid; empty if it is no family.
+
+    `path` is the NAME given to -o, or a folder that holds one family.
+    """
+    where = Path(path)
+    if str(path) == "-" or where.is_file():
+        return []
+    if where.is_dir():
+        members = _members(where, None)
+        if len({stem for stem, _ in members}) > 1:
+            stems = ", ".join(sorted({stem for stem, _ in members}))
+            raise InputError(f"{path}: holds several logs: {stems}", hint="Name one of them.")
+        return [member for _, member in members]
+    if not where.parent.is_dir():
+        return []
+    return [member for _, member in _members(where.parent, where.name)]
+
+
+def _members(folder: Path, stem: str | None) -> list[tuple[str, Member]]:
+    found = []
+    for file in folder.iterdir():
+        match = _MEMBER.match(file.name)
+        if match and file.is_file() and stem in (None, match["stem"]):
+            found.append((match["stem"], Member(int(match["tid"]), Source(file))))
+    return sorted(found, key=lambda entry: entry[1].tid)
+
+
+def member_of(path: str | Path) -> Member | None:
+    """One file of a family, named by itself."""
+    match = _MEMBER.match(Path(path).name)
+    return Member(int(match["tid"]), Source(path)) if match else None

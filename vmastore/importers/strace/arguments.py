@@ -1,0 +1,410 @@
+"""The arguments of each call, from text to the values of `vmastore.events.CALLS`.
+
+A call of the table that does not parse raises Unparsed; any other call gives its arguments as they
+can be had: ints, strings, else the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from operator import getitem
+
+from vmastore.events.types import Arg
+from vmastore.importers.strace import constants, values
+from vmastore.importers.strace.scan import DECORATION, Unparsed, split_list, string
+from vmastore.importers.strace.values import FD, INT, SIGNED, Memo, bare
+
+Args = tuple[Arg, ...]
+Tokens = Sequence[bytes]
+
+# Calls whose arguments are numbers and nothing else, in the order of CALLS.
+SIMPLE: dict[str, tuple[Memo, ...]] = {
+    "mmap": (INT, INT, values.PROT, values.MAP, FD, INT),
+    "mmap2": (INT, INT, values.PROT, values.MAP, FD, INT),
+    "munmap": (INT, INT),
+    "mprotect": (INT, INT, values.PROT),
+    "pkey_mprotect": (INT, INT, values.PROT, SIGNED),
+    "mremap": (INT, INT, INT, values.MREMAP, INT),
+    "brk": (INT,),
+    "madvise": (INT, INT, values.MADV),
+    "mlock": (INT, INT),
+    "mlock2": (INT, INT, values.MLOCK),
+    "munlock": (INT, INT),
+    "mlockall": (values.MCL,),
+    "munlockall": (),
+    "set_mempolicy_home_node": (INT, INT, INT, INT),
+    "userfaultfd": (values.OPEN,),
+    "remap_file_pages": (INT, INT, values.PROT, INT, values.MAP),
+    "shmget": (values.SHMGET, INT, values.SHMGET),
+    "shmdt": (INT,),
+    "mseal": (INT, INT, INT),
+    "msync": (INT, INT, values.MS),
+    "map_shadow_stack": (INT, INT, values.SHADOW_STACK),
+    "io_destroy": (INT,),
+    "personality": (values.PERSONALITY,),
+    "pkey_alloc": (INT, values.PKEY),
+    "pkey_free": (SIGNED,),
+    "dup": (FD,),
+    "close": (FD,),
+    "close_range": (INT, INT, values.CLOSE_RANGE),
+}
+
+
+def parse(name: str, tokens: Tokens) -> Args:
+    """The typed arguments of call `name`; raises Unparsed."""
+    simple = SIMPLE.get(name)
+    if simple is not None:
+        return _simple(name, simple, tokens)
+    special = _SPECIAL.get(name)
+    if special is None:
+        return tuple(_any(token) for token in tokens)
+    try:
+        return special(tokens)
+    except (IndexError, ValueError) as error:
+        raise Unparsed(f"{name}: {error}") from None
+
+
+def _simple(name: str, memos: tuple[Memo, ...], tokens: Tokens) -> Args:
+    if len(tokens) == 4 and name == "mremap":  # new_addr is printed only where it is used
+        return (*map(getitem, memos, tokens), 0)
+    # a call printed by number shows six arguments, used or not
+    if len(tokens) != len(memos) and not (len(tokens) == 6 > len(memos)):
+        raise Unparsed(f"{name} with {len(tokens)} arguments")
+    return tuple(map(getitem, memos, tokens))
+
+
+def _any(token: bytes) -> Arg:
+    """An argument of a call that we know nothing of."""
+    text = string(token)
+    if text is not None:
+        return text
+    plain = bare(token)
+    try:
+        return values.number(plain)
+    except Unparsed:
+        return token.decode("utf-8", "backslashreplace")
+
+
+def _pointer(token: bytes) -> int | None:
+    """An address; None where the log shows what it points to instead."""
+    try:
+        return INT[token]
+    except Unparsed:
+        return None
+
+
+def _text(token: bytes) -> str:
+    """A path or name; the pointer's text where it could not be read."""
+    text = string(bare_name(token))
+    return bare(token).decode("utf-8", "backslashreplace") if text is None else text
+
+
+_ARGUMENT_NAME = re.compile(rb"[a-z_][a-z0-9_]*=(?![=])")
+
+
+def bare_name(token: bytes) -> bytes:
+    """The token without its argument name (-N)."""
+    named = _ARGUMENT_NAME.match(token)
+    return token[named.end() :] if named else token
+
+
+def decoration(token: bytes) -> str | None:
+    """The path of a descriptor that -y shows, without its ``(deleted)``; None if it shows none."""
+    found = DECORATION.search(token)
+    if not found:
+        return None
+    text = found[0].removesuffix(b"(deleted)")[1:-1].removesuffix(b" (deleted)")
+    # -yy: 3</dev/zero<char 1:5>>
+    return decoded_path(text.partition(b"<")[0])
+
+
+def decoded_path(text: bytes) -> str:
+    """A path as strace escapes it, decoded."""
+    return string(b'"' + text + b'"') or ""
+
+
+# -- calls whose arguments are more than numbers
+
+
+def _items(token: bytes) -> list[bytes] | None:
+    """The items of a bracketed list; None for a pointer."""
+    inside = bare_name(token)
+    if not inside.startswith(b"["):
+        return None
+    return split_list(inside[1:].rstrip(b"]"))
+
+
+def _process_madvise(tokens: Tokens) -> Args:
+    pidfd, iov, vlen, advice, flags = tokens
+    items = _items(iov)
+    pairs = None if items is None else [list(_fields(item, b"iov_base", b"iov_len")) for item in items if item]
+    return FD[pidfd], pairs, INT[vlen], values.MADV[advice], INT[flags]
+
+
+def _fields(text: bytes, *names: bytes) -> list[int]:
+    """The numbers behind ``name=`` in a struct, in the order of `names`."""
+    found = []
+    for name in names:
+        match = re.search(rb"\b" + name + rb"=([^,}]+)", text)
+        if not match:
+            raise Unparsed(f"no {name.decode()}")
+        found.append(INT[match[1]])
+    return found
+
+
+_HEX = re.compile(rb"(?:0x)?[0-9a-f]+\Z")
+
+
+def _mask(token: bytes) -> int | None:
+    """A node mask's value; None for NULL or for a mask that the log does not show."""
+    words = _items(token)
+    if words is None:
+        return None
+    value = 0
+    for position, word in enumerate(words):
+        if _HEX.match(word):
+            value |= int(word, 16) << 64 * position
+    return value
+
+
+def _mbind(tokens: Tokens) -> Args:
+    addr, length, mode, mask, maxnode, flags = tokens
+    return INT[addr], INT[length], values.MPOL[mode], _mask(mask), INT[maxnode], values.MPOL_MF[flags]
+
+
+def _set_mempolicy(tokens: Tokens) -> Args:
+    mode, mask, maxnode = tokens[:3]
+    return values.MPOL[mode], _mask(mask), INT[maxnode]
+
+
+def _get_mempolicy(tokens: Tokens) -> Args:
+    mode, mask, maxnode, addr, flags = tokens
+    shown = _items(mode)
+    policy = values.MPOL[shown[0]] if shown else _pointer(mode)
+    return policy, _mask(mask), INT[maxnode], INT[addr], values.MPOL_F[flags]
+
+
+def _migrate_pages(tokens: Tokens) -> Args:
+    pid, maxnode, old, new = tokens
+    return SIGNED[pid], INT[maxnode], _mask(old), _mask(new)
+
+
+def _move_pages(tokens: Tokens) -> Args:
+    pid, count, pages, nodes, status, flags = tokens
+    return SIGNED[pid], INT[count], _numbers(pages), _numbers(nodes), _any(status), values.MPOL_MF[flags]
+
+
+def _numbers(token: bytes) -> Arg:
+    items = _items(token)
+    if items is None:
+        return _pointer(token)
+    return [SIGNED[item] if item.startswith(b"-") else _pointer(item) for item in items if item != b"..."]
+
+
+def _prctl(tokens: Tokens) -> Args:
+    option = _named(values.PR, tokens[0])
+    rest = [_prctl_argument(token) for token in tokens[1:5]]
+    rest += [0] * (4 - len(rest))
+    if option != constants.PR_SET_VMA or rest[0] != constants.PR_SET_VMA_ANON_NAME:
+        return option, *rest, None
+    return option, rest[0], rest[1], rest[2], *_vma_name(tokens[4])
+
+
+def _named(memo: Memo, token: bytes) -> Arg:
+    """The number of a name; the name itself where no table has it."""
+    try:
+        return memo[token]
+    except Unparsed:
+        return bare(token).decode("utf-8", "backslashreplace")
+
+
+def _prctl_argument(token: bytes) -> Arg:
+    try:
+        return values.PR_ARGUMENT[token]
+    except Unparsed:
+        return _any(bare_name(token))
+
+
+def _vma_name(token: bytes) -> tuple[int | None, str | None]:
+    """arg5 and name. A name that the log does not show is told from others by its pointer."""
+    name = string(bare_name(token))
+    if name is not None:
+        return None, name
+    pointer = INT[token]
+    return pointer, (f"@{pointer:#x}" if pointer else None)
+
+
+_UFFD_STRUCT = {
+    "UFFDIO_API": (),
+    "UFFDIO_REGISTER": (b"start", b"len"),
+    "UFFDIO_UNREGISTER": (b"start", b"len"),
+    "UFFDIO_WAKE": (b"start", b"len"),
+    "UFFDIO_COPY": (b"dst", b"len"),
+    "UFFDIO_ZEROPAGE": (b"start", b"len"),
+    "UFFDIO_MOVE": (b"dst", b"len"),
+    "UFFDIO_WRITEPROTECT": (b"start", b"len"),
+    "UFFDIO_CONTINUE": (b"start", b"len"),
+    "UFFDIO_POISON": (b"start", b"len"),
+}
+
+
+def _ioctl(tokens: Tokens) -> Args:
+    fd, request = FD[tokens[0]], bare(tokens[1])
+    cmd = request.decode("utf-8", "backslashreplace")
+    if request[:1].isdigit():
+        cmd = constants.UFFDIO.get(values.number(request), cmd)
+    names = _UFFD_STRUCT.get(cmd)
+    if names is None or b"{" not in tokens[2]:
+        return fd, cmd, None, None, None, None
+    struct = tokens[2]
+    addr, length = _fields(struct, *names) if names else (None, None)
+    mode = _flags_in(struct, b"mode", values.UFFD_MODE)
+    features = _flags_in(struct, b"features", values.UFFD_FEATURE)
+    return fd, cmd, addr, length, mode, features
+
+
+def _flags_in(struct: bytes, name: bytes, memo: Memo) -> int | None:
+    """The first ``name=`` in a struct: what was asked for (an answer follows ``=>``)."""
+    match = re.search(rb"\b" + name + rb"=([^,}=]+?)(?: =>|[,}]|\Z)", struct)
+    return memo[match[1]] if match else None
+
+
+def _shmat(tokens: Tokens) -> Args:
+    shmid, addr, flags = tokens[:3]
+    return SIGNED[shmid], INT[addr], values.SHMAT[flags], None
+
+
+def _mincore(tokens: Tokens) -> Args:
+    addr, length, vec = tokens
+    return INT[addr], INT[length], _any(vec)
+
+
+def _io_setup(tokens: Tokens) -> Args:
+    return INT[tokens[0]], _any(tokens[1])
+
+
+def _prlimit64(tokens: Tokens) -> Args:
+    return SIGNED[tokens[0]], values.RLIMIT[tokens[1]], *_limits(tokens[2])
+
+
+def _setrlimit(tokens: Tokens) -> Args:
+    return values.RLIMIT[tokens[0]], *_limits(tokens[1])
+
+
+def _limits(token: bytes) -> tuple[int | None, int | None]:
+    """Soft and hard limit of a struct rlimit; None for a pointer."""
+    limits = [values.RLIM[text] for text in re.findall(rb"rlim_(?:cur|max)=([^,}]+)", token)]
+    return (limits[0], limits[1]) if len(limits) == 2 else (None, None)
+
+
+# -- process life: flags only, the tracker adds the address spaces
+
+
+_CLONE_FLAGS = re.compile(rb"\bflags=([^,}]+)")
+_EXIT_SIGNAL = re.compile(rb"\bexit_signal=([^,}]+)")
+
+
+def clone_flags(name: str, tokens: Tokens) -> int | None:
+    """The flags of fork, vfork, clone and clone3; None where the log does not show them."""
+    if name == "fork":
+        return constants.SIGNALS["SIGCHLD"]
+    if name == "vfork":
+        return constants.CLONE_VM | constants.CLONE_VFORK | constants.SIGNALS["SIGCHLD"]
+    shown = _CLONE_FLAGS.search(b", ".join(tokens))
+    if shown:
+        signal = _EXIT_SIGNAL.search(tokens[0]) if name == "clone3" else None
+        return values.CLONE[shown[1]] | (values.CLONE[signal[1]] if signal else 0)
+    if name == "clone" and tokens:  # -e raw=all
+        return INT[tokens[0]]
+    return None
+
+
+def _execve(tokens: Tokens) -> Args:
+    return _text(tokens[0]), _argv(tokens[1]), None
+
+
+def _execveat(tokens: Tokens) -> Args:
+    return _text(tokens[1]), _argv(tokens[2]), None
+
+
+def _argv(token: bytes) -> Arg:
+    items = _items(token)
+    if items is None:
+        return _pointer(token)
+    return [string(item) or item.decode("utf-8", "backslashreplace") for item in items]
+
+
+# -- descriptors
+
+
+def _open(tokens: Tokens) -> Args:
+    return FD[b"AT_FDCWD"], _text(tokens[0]), values.OPEN[tokens[1]], _mode(tokens[2:])
+
+
+def _openat(tokens: Tokens) -> Args:
+    return FD[tokens[0]], _text(tokens[1]), values.OPEN[tokens[2]], _mode(tokens[3:])
+
+
+def _openat2(tokens: Tokens) -> Args:
+    flags = re.search(rb"\bflags=([^,}]+)", tokens[2])
+    mode = re.search(rb"\bmode=([^,}]+)", tokens[2])
+    shown = values.OPEN[flags[1]] if flags else None
+    return FD[tokens[0]], _text(tokens[1]), shown, INT[mode[1]] if mode else None
+
+
+def _creat(tokens: Tokens) -> Args:
+    return _text(tokens[0]), _mode(tokens[1:])
+
+
+def _mode(tokens: Tokens) -> int | None:
+    return _pointer(tokens[0]) if tokens else None
+
+
+def _memfd_create(tokens: Tokens) -> Args:
+    return _text(tokens[0]), values.MFD[tokens[1]]
+
+
+def _dup2(tokens: Tokens) -> Args:
+    return FD[tokens[0]], FD[tokens[1]], 0
+
+
+def _dup3(tokens: Tokens) -> Args:
+    return FD[tokens[0]], FD[tokens[1]], values.OPEN[tokens[2]]
+
+
+def _fcntl(tokens: Tokens) -> Args:
+    fd, cmd = FD[tokens[0]], _named(values.FCNTL, tokens[1])
+    if len(tokens) < 3:
+        return fd, cmd, None
+    if cmd == constants.FCNTL["F_SETFD"]:
+        return fd, cmd, values.FD_FLAGS[tokens[2]]
+    return fd, cmd, _any(bare_name(tokens[2]))
+
+
+_SPECIAL: dict[str, Callable[[Tokens], Args]] = {
+    "process_madvise": _process_madvise,
+    "mbind": _mbind,
+    "set_mempolicy": _set_mempolicy,
+    "get_mempolicy": _get_mempolicy,
+    "migrate_pages": _migrate_pages,
+    "move_pages": _move_pages,
+    "prctl": _prctl,
+    "ioctl": _ioctl,
+    "shmat": _shmat,
+    "mincore": _mincore,
+    "io_setup": _io_setup,
+    "prlimit64": _prlimit64,
+    "setrlimit": _setrlimit,
+    "execve": _execve,
+    "execveat": _execveat,
+    "open": _open,
+    "openat": _openat,
+    "openat2": _openat2,
+    "creat": _creat,
+    "memfd_create": _memfd_create,
+    "dup2": _dup2,
+    "dup3": _dup3,
+    "fcntl": _fcntl,
+    "fcntl64": _fcntl,
+}

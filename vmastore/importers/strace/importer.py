@@ -1,0 +1,152 @@
+"""A strace log, line by line, to events: lexer → joiner → look-ahead → tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vmastore.events.types import Arg, Event, FileInfo, TraceHeader
+from vmastore.importers.base import Skip
+from vmastore.importers.descriptors import FdTable
+from vmastore.importers.strace.account import Account
+from vmastore.importers.strace.filecalls import FILE_CALLS
+from vmastore.importers.strace.joiner import Joiner
+from vmastore.importers.strace.lookahead import Lookahead
+from vmastore.importers.strace.tracker import Tracker
+
+LOOKAHEAD = 20_000  # records
+
+
+class StraceImporter:
+    """Incremental importer of one strace log.
+
+    Feed it the lines of the log in order; each call gives the events that are complete. Its state is
+    bounded by what is alive (threads, descriptors, calls in flight), not by the log's length, except
+    for `files`.
+
+    with_process_calls: whether the log traces fork, exec and the like; None: find out.
+    live: the lines arrive from a running strace. Nothing is held back to learn which of several
+    forks in flight made a new thread.
+    stacks: the log has stack frames (-k): an event is given only when the next one's line comes, with
+    its frames as `site`.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        source: str,
+        with_process_calls: bool | None = None,
+        live: bool = False,
+        stacks: bool = False,
+        main_tid: int | None = None,
+    ) -> None:
+        self.account = Account()
+        self.joiner = Joiner(self.account)
+        self.joiner.tids.main = main_tid
+        self.tracker = Tracker(self.account, FILE_CALLS)
+        self.lookahead = Lookahead(self.tracker, 0 if live else LOOKAHEAD)
+        self.number = 0  # of the last line fed
+        self.offset = 0  # of the next line
+        self._name = name
+        self._source = source
+        self._with_process_calls = with_process_calls
+        self._stacks = stacks
+
+    # -- the log
+
+    def feed(self, line: bytes) -> list[Event]:
+        """The events that the next line of the log completes. The line may have its newline or not."""
+        self.number += 1
+        offset = self.offset
+        self.offset += len(line) + (not line.endswith(b"\n"))
+        self.step(line, self.number, offset)
+        return self.take()
+
+    def take(self) -> list[Event]:
+        """The events of the lines stepped over."""
+        return self.tracker.take(stacks=self._stacks)
+
+    def step(self, line: bytes, number: int, offset: int) -> None:
+        """Read one line; `take` gives its events."""
+        account = self.account
+        account.lines += 1
+        before = account.skipped_lines + account.halves + account.frames
+        records = self.joiner.feed(line, number, offset)
+        if account.skipped_lines + account.halves + account.frames == before:
+            if records:
+                account.recorded += 1
+            else:
+                account.unaccounted += 1
+        for record in records:
+            self.lookahead.push(record)
+
+    def finish(self) -> list[Event]:
+        """The last events; after this, `skips` is complete."""
+        self.joiner.finish()
+        self.lookahead.flush()
+        return self.tracker.take(stacks=False)
+
+    # -- what is known so far
+
+    @property
+    def header(self) -> TraceHeader:
+        """The trace's facts. Its note is complete when the log is."""
+        return TraceHeader(self._name, self._source, "strace", note=self._note())
+
+    @property
+    def files(self) -> list[FileInfo]:
+        """The open file descriptions that events name, by number - 1."""
+        return self.tracker.descriptions.files
+
+    def skips(self) -> list[Skip]:
+        """What became no event, counted by thread, call and reason."""
+        return self.account.skips()
+
+    def _note(self) -> str | None:
+        saw = self.tracker.saw
+        notes = []
+        if "processes" not in saw and "exec" not in saw and not self._with_process_calls:
+            notes.append("no process calls in the log: assumed one address space per pid")
+        if "hidden flags" in saw:
+            notes.append("a clone3 with flags that the log does not show: assumed a copy of the address space")
+        if "descriptors" not in saw:
+            notes.append("no open or close in the log: a file is told from others by descriptor and path")
+        return "; ".join(notes) or None
+
+    # -- for a recorder
+
+    def mm_of(self, tid: int) -> int:
+        """The address space a thread runs in; 0 if it is not known to have one."""
+        thread = self.tracker.processes.threads.get(tid)
+        return thread.mm if thread else 0
+
+    def pid_of(self, tid: int) -> int:
+        """The process of a thread; 0 if the thread is not known."""
+        thread = self.tracker.processes.threads.get(tid)
+        return thread.pid if thread else 0
+
+    def attach(self, pid: int, tids: Iterable[int]) -> int:
+        """Declare a process that existed before the log: all of its threads. Returns their mm."""
+        processes = self.tracker.processes
+        known = processes.threads.get(pid)
+        mm = (known.mm if known else 0) or processes.new_mm()
+        table = known.files if known else FdTable()
+        for tid in dict.fromkeys((pid, *tids)):
+            processes.add(tid, pid, mm, table)
+        return mm
+
+    def emit(
+        self,
+        call: str,
+        *,
+        mm: int,
+        pid: int,
+        tid: int,
+        ts_ns: int | None,
+        args: tuple[Arg, ...],
+        result: int | None = 0,
+        file: int | None = None,
+    ) -> Event:
+        """An event from elsewhere (a fault, an observed maps), numbered after all given so far."""
+        self.tracker.seq += 1
+        return Event(self.tracker.seq, mm, pid, tid, ts_ns, call, args, result, 0, file)

@@ -1,0 +1,368 @@
+"""From lines to whole calls: halves joined per thread, notes cut out of calls, glued text cut off.
+
+Records come in the order of completion. What a line means for processes and files is the
+tracker's business.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from vmastore.importers.strace import scan
+from vmastore.importers.strace.account import Account
+from vmastore.importers.strace.arguments import SIMPLE
+from vmastore.importers.strace.clock import TimeKeeper
+from vmastore.importers.strace.lexer import Kind, Lexer, Line, lex
+from vmastore.importers.strace.numbers import real_name
+from vmastore.importers.strace.scan import Result, Unparsed
+
+CLONES = frozenset({"clone", "clone3", "fork", "vfork"})
+
+
+class Called(NamedTuple):
+    """A call that returned."""
+
+    tid: int
+    name: str  # the kernel's name
+    tokens: list[bytes]  # its arguments as printed
+    result: Result
+    time_ns: int | None  # of its return
+    line: int
+    offset: int
+
+
+class Opened(NamedTuple):
+    """The entry half of a call that makes a thread: the child may be seen before its return."""
+
+    tid: int
+    name: str
+    tokens: list[bytes]
+    time_ns: int | None
+    line: int
+    offset: int
+
+
+class Happened(NamedTuple):
+    """Anything but a call: a signal, an end, a note."""
+
+    tid: int
+    kind: Kind
+    text: bytes
+    detail: str
+    time_ns: int | None
+    line: int
+    offset: int
+
+
+Record = Called | Opened | Happened
+
+
+class Pending(NamedTuple):
+    """A call that has not returned."""
+
+    name: str  # as printed
+    text: bytes  # its arguments so far
+    line: int
+    offset: int
+    changes_to: str = ""  # "unfinished", or the tid under which an execve returns
+
+
+class _Fragment(NamedTuple):
+    """A line that ended inside a call, to be continued by the next."""
+
+    raw: bytes
+    tid: int
+    line: int
+    offset: int
+    parts: int
+
+
+_NOTE_INSIDE = re.compile(
+    rb'(?P<front>.+?)(?P<note>(?:/[^\s()|,"]*/)?strace(?:-[\w.]+)?: Process \d+ (?:attached|detached)'
+    rb"(?: with \d+ threads)?)\Z",
+    re.DOTALL,
+)
+_NOTE_TID = re.compile(rb"\b(?:Process |PID=)(\d{1,7})")
+_TAIL = re.compile(rb"\)\s*= ")
+# where strace's text can begin inside a line that begins with the tracee's
+_GLUED = re.compile(
+    rb"\[pid +\d+\] |<\.\.\. [a-z0-9_]+ resumed>|--- SIG[A-Z0-9_+]+ \{|\+\+\+ (?:exited with|killed by) |(?:%s)\("
+    % b"|".join(name.encode() for name in sorted(SIMPLE, key=lambda name: (-len(name), name)))
+)
+_MAX_PARTS = 1000
+
+
+class Joiner:
+    """Join the lines of one log. `opened` holds the calls in flight, by tid."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.opened: dict[int, Pending] = {}
+        self.tids = Tids()
+        self._lexer = Lexer()
+        self._times = TimeKeeper()
+        self._fragment: _Fragment | None = None
+        self._last_entry: int | None = None
+        self._told: int | None = None  # the thread whose cut call was given as Opened already
+        self.shape: Line | None = None  # the last line that had a call: what lines of this log look like
+
+    @property
+    def busy(self) -> bool:
+        """Whether the next line may be the rest of the last one."""
+        return self._fragment is not None
+
+    def feed(self, raw: bytes, number: int, offset: int) -> list[Record]:
+        """The records that the next line completes."""
+        raw = raw.rstrip(b"\r\n")
+        if b"Process " in raw:
+            note = _NOTE_INSIDE.match(raw)
+            if note and not raw.startswith((b"strace: ", b"/")):
+                return self._note_inside(note, number, offset)
+        line = self._lexer.lex(raw)
+        if self._fragment is not None and line.kind is not Kind.NOTE:
+            return self._continue(self._fragment, raw, line, number, offset)
+        return self._take(raw, line, number, offset)
+
+    def finish(self) -> None:
+        """Account for the calls that never returned."""
+        self._drop_fragment()
+        for tid in list(self.opened):
+            self.never_resumed(tid)
+
+    def never_resumed(self, tid: int) -> None:
+        """Account for the call of `tid` that is in flight, if there is one."""
+        pending = self.opened.pop(tid, None)
+        if pending:
+            self.account.skip_call(tid, real_name(pending.name), "never-resumed", pending.line)
+
+    # -- lines that were cut
+
+    def _note_inside(self, note: re.Match[bytes], number: int, offset: int) -> list[Record]:
+        front = note["front"]
+        if self._fragment is not None:
+            front = self._fragment.raw + front
+        line = lex(front)
+        records: list[Record] = []
+        if line.kind is Kind.FRAGMENT or line.kind is Kind.RESUMED:
+            tid = self.tids.of(line)
+            self._fragment = _Fragment(front, tid, number, offset, 1)
+            if line.name in CLONES:
+                records.append(self._opened(tid, line, number, offset))
+                self._told = tid
+        return records + self._take(note["note"], lex(note["note"]), number, offset)
+
+    def _continue(self, fragment: _Fragment, raw: bytes, line: Line, number: int, offset: int) -> list[Record]:
+        """The line after a cut one: its rest, else the cut call is one that has not returned."""
+        joined = lex(fragment.raw + raw)
+        complete = joined.kind in (Kind.CALL, Kind.ENTRY, Kind.RESUMED)
+        if line.kind in (Kind.TEXT, Kind.EMPTY, Kind.SUMMARY) and fragment.parts < _MAX_PARTS:
+            if complete:
+                self._fragment = None
+                return self._take(fragment.raw + raw, joined, number, offset)
+            self._fragment = fragment._replace(raw=fragment.raw + raw, parts=fragment.parts + 1)
+            self.account.halves += 1
+            return []
+        self._drop_fragment()
+        return self._take(raw, line, number, offset)
+
+    def _drop_fragment(self) -> None:
+        fragment, self._fragment = self._fragment, None
+        if fragment is None:
+            return
+        line = lex(fragment.raw)
+        self.never_resumed(fragment.tid)
+        if line.kind is Kind.FRAGMENT:
+            self.opened[fragment.tid] = Pending(line.name, line.text, fragment.line, fragment.offset)
+
+    # -- whole lines
+
+    def _take(self, raw: bytes, line: Line, number: int, offset: int) -> list[Record]:
+        kind = line.kind
+        if kind is Kind.TEXT and line.tid is None:
+            return self._text(raw, line, number, offset)
+        if kind is Kind.FRAME:
+            self.account.frames += 1
+            return [Happened(0, kind, line.text, "", None, number, offset)]
+        if kind in (Kind.EMPTY, Kind.SUMMARY, Kind.TEXT):
+            self.account.skip_line(line.tid, None, kind.value, number)
+            return []
+        if kind is Kind.NOTE:
+            return self._note(line, number, offset)
+        tid = self.tids.of(line)
+        time_ns = self._times.ns(line.clock, line.time_ns)
+        self.shape = line
+        if kind is Kind.CALL:
+            self.never_resumed(tid)
+            return self._called(tid, line.name, line.text, time_ns, number, offset, entry=True)
+        if kind is Kind.ENTRY:
+            return self._entry(tid, line, number, offset)
+        if kind is Kind.RESUMED:
+            return self._resumed(tid, line, time_ns, number, offset)
+        if kind is Kind.FRAGMENT:
+            self._fragment = _Fragment(raw, tid, number, offset, 1)
+            self.account.halves += 1
+            return []
+        return self._happened(tid, line, time_ns, number, offset)
+
+    def _entry(self, tid: int, line: Line, number: int, offset: int) -> list[Record]:
+        self.never_resumed(tid)
+        self.opened[tid] = Pending(line.name, line.text, number, offset, line.detail)
+        self._last_entry = tid
+        self.account.halves += 1
+        told, self._told = self._told, None
+        if real_name(line.name) in CLONES and told != tid:
+            return [self._opened(tid, line, number, offset)]
+        return []
+
+    def _opened(self, tid: int, line: Line, number: int, offset: int) -> Opened:
+        name = real_name(line.name)
+        time_ns = line.time_ns if line.clock is not None and line.clock.value == "epoch" else None
+        return Opened(tid, name, scan.split_list(line.text), time_ns, number, offset)
+
+    def _resumed(self, tid: int, line: Line, time_ns: int | None, number: int, offset: int) -> list[Record]:
+        pending = self.opened.get(tid)
+        if (pending is None or pending.name != line.name) and line.name == "execve":
+            pending = self._execve_of_another(tid) or pending
+        if pending is None or pending.name != line.name:
+            self.account.skip_line(tid, real_name(line.name), "no-entry", number)
+            return []
+        if not _TAIL.search(line.text):  # cut in its middle: the call stays in flight
+            self.account.skip_line(tid, real_name(line.name), "truncated", number)
+            return []
+        self.opened.pop(tid, None)
+        text = pending.text + line.text
+        return self._called(tid, line.name, text, time_ns, number, offset, entry=False)
+
+    def _execve_of_another(self, tid: int) -> Pending | None:
+        """The execve that another thread began and that returns under its leader's tid."""
+        for other, pending in self.opened.items():
+            if pending.changes_to == str(tid):
+                return self.opened.pop(other)
+        return None
+
+    def _called(
+        self, tid: int, name: str, text: bytes, time_ns: int | None, number: int, offset: int, *, entry: bool
+    ) -> list[Record]:
+        """entry: whether `time_ns` is that of the call's entry, so that its duration is to be added."""
+        name = real_name(name)
+        try:
+            tokens, result = parse_call(text)
+        except Unparsed:
+            self.account.skip_line(tid, name, "unparsed", number)
+            return []
+        if result.value is None:
+            self.account.skip_line(tid, name, "no-result", number)
+            return []
+        if entry and time_ns is not None and result.duration_ns is not None:
+            time_ns += result.duration_ns
+        self.tids.called(name, result)
+        return [Called(tid, name, tokens, result, time_ns, number, offset)]
+
+    def _happened(self, tid: int, line: Line, time_ns: int | None, number: int, offset: int) -> list[Record]:
+        if line.kind is Kind.SUPERSEDED:
+            leaver = int(line.detail)
+            self.never_resumed(tid)
+            if leaver in self.opened:
+                self.opened[tid] = self.opened.pop(leaver)
+            self.tids.gone(leaver)
+        elif line.kind is not Kind.SIGNAL:
+            self.never_resumed(tid)
+            self.tids.gone(tid)
+        return [Happened(tid, line.kind, line.text, line.detail, time_ns, number, offset)]
+
+    def _note(self, line: Line, number: int, offset: int) -> list[Record]:
+        named = _NOTE_TID.search(line.text)
+        if not named or not (b"attached" in line.text or b"detached" in line.text):
+            self.account.skip_line(int(named[1]) if named else None, None, "note", number)
+            return []
+        tid = int(named[1])
+        if b"attached" in line.text:
+            self.tids.attached(tid)
+        return [Happened(tid, Kind.NOTE, line.text, "", None, number, offset)]
+
+    def _text(self, raw: bytes, line: Line, number: int, offset: int) -> list[Record]:
+        """Text without a pid: the rest of a half that lost its head (-z), glued text, or just text."""
+        last = self._last_entry
+        if last is not None and last in self.opened and _TAIL.match(raw):
+            pending = self.opened.pop(last)
+            return self._called(last, pending.name, pending.text + raw, None, number, offset, entry=False)
+        for found in _GLUED.finditer(raw, 1):
+            glued = lex(raw[found.start() :])
+            if self._plausible(glued):
+                return self._take(raw[found.start() :], glued, number, offset)
+        self.account.skip_line(None, None, "text", number)
+        return []
+
+    def _plausible(self, line: Line) -> bool:
+        """Whether what was found inside of text is strace's, as far as can be told."""
+        if line.kind is Kind.CALL and line.name in SIMPLE:
+            try:
+                tokens, _ = parse_call(line.text)
+                for memo, token in zip(SIMPLE[line.name], tokens, strict=False):
+                    memo[token]
+            except Unparsed:
+                return False
+            return len(tokens) in (len(SIMPLE[line.name]), 4)
+        if line.kind is Kind.RESUMED:
+            return self.opened.get(self.tids.of(line), Pending("", b"", 0, 0)).name == line.name
+        return line.kind in (Kind.EXITED, Kind.KILLED, Kind.SIGNAL) or (line.tid is not None and bool(line.name))
+
+
+class Tids:
+    """Whose a line without a pid is.
+
+    On stderr, strace leaves the pid out while it traces one process only: the first one until others
+    come, or the last one left.
+    """
+
+    def __init__(self) -> None:
+        self.main: int | None = None  # the first process, once known
+        self.forced: int | None = None  # -ff: the thread whose file this is
+        self._alive: dict[int, None] = {}
+        self._announced: set[int] = set()
+
+    def of(self, line: Line) -> int:
+        """The thread of a line: as printed, else the only one alive, else the first one, else 0."""
+        if line.tid is not None:
+            self._alive[line.tid] = None
+            return line.tid
+        if self.forced is not None:
+            return self.forced
+        if self.main is not None and (self.main in self._alive or not self._alive):
+            tid = self.main
+        elif len(self._alive) == 1:
+            return next(iter(self._alive))
+        else:
+            tid = self.main or 0
+        self._alive[tid] = None
+        return tid
+
+    def attached(self, tid: int) -> None:
+        """strace says that it traces `tid` now."""
+        self._alive[tid] = None
+        self._announced.add(tid)
+
+    def called(self, name: str, result: Result) -> None:
+        """A call returned: a thread it made is one that prints its own pid."""
+        if name in CLONES and result.value is not None and result.value > 0:
+            self._announced.add(result.value)
+
+    def gone(self, tid: int) -> None:
+        """`tid` has ended."""
+        self._alive.pop(tid, None)
+        self._announced.discard(tid)
+
+
+def parse_call(text: bytes) -> tuple[list[bytes], Result]:
+    """Arguments and result of ``args) = result``; raises Unparsed."""
+    try:
+        tokens, rest = scan.split_call(text)
+        return tokens, scan.parse_result(rest)
+    except Unparsed:
+        # the tracee's text inside the call: what stands behind the last parenthesis is the result
+        tails = list(_TAIL.finditer(text))
+        if not tails:
+            raise
+        last = tails[-1].start()
+        return scan.split_list(text[:last]), scan.parse_result(text[last + 1 :])

@@ -1,0 +1,87 @@
+"""strace logs as a TraceReader: one file, several runs one after the other, or a family of -ff."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vmastore.errors import InputError
+from vmastore.events.types import Event, FileInfo, TraceHeader
+from vmastore.importers.base import Skip
+from vmastore.importers.sources import Member, Source, family, member_of
+from vmastore.importers.strace.importer import StraceImporter
+from vmastore.importers.strace.merge import merge
+from vmastore.importers.strace.survey import Survey, survey
+
+
+class StraceReader:
+    """The events of strace logs, in the order of completion.
+
+    paths: one log (``-``: standard input), the NAME or folder of `strace -ff -o NAME`, several of
+    these files, or logs of several runs, one after the other. Line numbers and byte offsets are those
+    of the file that holds the line. `header.note` and `skips()` are complete when `events()` has ended.
+
+    Raises InputError for what is missing, unreadable, binary or not a log of strace.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], *, name: str | None = None) -> None:
+        if not paths:
+            raise InputError("no log given", hint="Name a file written by strace -o.")
+        self._members, self._sources = _resolve(paths)
+        first = self._members[0].source if self._members else self._sources[0]
+        self._survey: Survey = survey(first)
+        self.importer = StraceImporter(
+            name=name or Path(str(paths[0])).name,
+            source=", ".join(str(path) for path in paths),
+            stacks=self._survey.stacks,
+            main_tid=self._survey.main_tid,
+        )
+
+    @property
+    def header(self) -> TraceHeader:
+        """The trace's facts."""
+        return self.importer.header
+
+    @property
+    def files(self) -> list[FileInfo]:
+        """The open file descriptions, by number - 1."""
+        return self.importer.files
+
+    def skips(self) -> list[Skip]:
+        """What became no event."""
+        return self.importer.skips()
+
+    def events(self) -> Iterator[Event]:
+        """All events, in order. To be called once."""
+        if self._members:
+            yield from self._family()
+        else:
+            for position, source in enumerate(self._sources):
+                yield from self._log(self._survey.batches if position == 0 else survey(source).batches)
+        yield from self.importer.finish()
+
+    def _log(self, batches: Iterator[list[bytes]]) -> Iterator[Event]:
+        importer = self.importer
+        importer.number = importer.offset = 0
+        for batch in batches:
+            for line in batch:
+                yield from importer.feed(line)
+
+    def _family(self) -> Iterator[Event]:
+        importer = self.importer
+        for tid, line, number, offset in merge(self._members):
+            importer.joiner.tids.forced = tid
+            importer.step(line, number, offset)
+            yield from importer.take()
+
+
+def _resolve(paths: Sequence[str | Path]) -> tuple[list[Member], list[Source]]:
+    """The members of a family, or the logs."""
+    if len(paths) == 1:
+        members = family(paths[0])
+        return members, [] if members else [Source(paths[0])]
+    named = [member_of(path) for path in paths]
+    members = [member for member in named if member is not None]
+    if len(members) == len(paths) and len({member.tid for member in members}) == len(paths):
+        return sorted(members), []
+    return [], [Source(path) for path in paths]

@@ -1,0 +1,99 @@
+"""A first look at a log: is it strace's, and what must be known before its first line is read."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from vmastore.errors import InputError
+from vmastore.importers.sources import Source
+from vmastore.importers.strace.lexer import Kind, Line, lex
+
+HEAD_LINES = 2_000  # one of them must be strace's
+MAIN_LINES = 200_000  # of standard input, to learn the first process's pid
+
+_STRACE_KINDS = frozenset(Kind) - {Kind.TEXT, Kind.EMPTY, Kind.FRAGMENT, Kind.FRAME}
+
+
+class Survey(NamedTuple):
+    """What was seen, and the log's lines from its beginning."""
+
+    stacks: bool  # stack frames (-k)
+    main_tid: int | None  # whose the lines without a pid are, where others have one
+    batches: Iterator[list[bytes]]
+
+
+def survey(source: Source) -> Survey:
+    """Look at the head of a log; raises InputError when nothing in it is strace's."""
+    batches = source.batches()
+    head: list[list[bytes]] = []
+    lines = 0
+    for batch in batches:
+        head.append(batch)
+        lines += len(batch)
+        if lines >= HEAD_LINES:
+            break
+    lexed = [lex(line) for line in itertools.islice(itertools.chain.from_iterable(head), HEAD_LINES)]
+    _check(lexed, head, source.name)
+    main_tid = None
+    if _first_without_pid(lexed):
+        main_tid, head, batches = _find_main(source, head, batches)
+    stacks = any(line.kind is Kind.FRAME for line in lexed)
+    return Survey(stacks, main_tid, itertools.chain(head, batches))
+
+
+def _check(lexed: list[Line], head: list[list[bytes]], name: str) -> None:
+    if not head:
+        raise InputError(f"{name}: is empty")
+    if any(line.kind in _STRACE_KINDS for line in lexed):
+        return
+    if len(lexed) == 1 and lexed[0].kind is Kind.FRAGMENT:  # a log cut in its first line
+        return
+    first = head[0][0][:80].decode("utf-8", "backslashreplace")
+    raise InputError(
+        f"{name}: line 1 is not a line of strace's ({first!r}), nor is any of the first {len(lexed)}",
+        hint="Record one with: strace -f -y -ttt -T -o LOG PROGRAM",
+    )
+
+
+def _first_without_pid(lexed: list[Line]) -> bool:
+    for line in lexed:
+        if line.kind in (Kind.CALL, Kind.ENTRY, Kind.FRAGMENT):
+            return line.tid is None
+    return False
+
+
+def _find_main(
+    source: Source, head: list[list[bytes]], batches: Iterator[list[bytes]]
+) -> tuple[int | None, list[list[bytes]], Iterator[list[bytes]]]:
+    """The first process's pid, and the batches not yet used up."""
+    if source.path != "-":
+        return first_process(itertools.chain(head, source.batches())), head, batches
+    lines = 0
+    for batch in batches:
+        head.append(batch)
+        lines += len(batch)
+        if lines > MAIN_LINES:
+            break
+    return first_process(head), head, batches
+
+
+_PID = re.compile(rb"\[pid +(\d{1,7})")
+_ATTACHED = re.compile(rb"Process (\d{1,7}) attached")
+_MADE = re.compile(rb"(?:clone3?|v?fork)(?:\(| resumed>).*= (\d{1,7})")
+
+
+def first_process(batches: Iterable[list[bytes]]) -> int | None:
+    """The pid that appears without having been announced: by strace or by the call that made it."""
+    announced: set[int] = set()
+    for line in itertools.chain.from_iterable(batches):
+        shown = _PID.match(line)
+        if shown and int(shown[1]) not in announced:
+            return int(shown[1])
+        for pattern in (_ATTACHED, _MADE):
+            found = pattern.search(line)
+            if found:
+                announced.add(int(found[1]))
+    return None
