@@ -1,204 +1,284 @@
 """vmafuzz recordings: random memory calls with the whole VMA list after each (JSON lines).
 
 One operation is one event, followed by a `maps` check of the same address space. `[vsyscall]` is
-not a VMA and is left out of lists and counts.
+not a VMA and is left out of lists and counts. The differences must add up: to the count of every
+line, and to the whole list of the last one.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from vmastore.errors import InputError
-from vmastore.events import Event, FileInfo, ObservedVma, TraceHeader
+from vmastore.events.types import Arg, Event, FileInfo, ObservedVma, TraceHeader
 from vmastore.importers.base import Skip
-from vmastore.importers.sources import open_lines
+from vmastore.importers.jsonlines import JsonLines, Record, stem
+from vmastore.importers.observed import VmaList, parse_vma
 
-_VSYSCALL = 0xFFFFFFFFFF600000
 _UFFD_FDS = (70, 71)
+_UFFD_FLAGS = 0o2004000  # O_CLOEXEC | O_NONBLOCK
+_UFFD_FEATURES = 1 << 7  # UFFD_FEATURE_SIGBUS
 _ANON_NAME = (0x53564D41, 0)  # PR_SET_VMA, PR_SET_VMA_ANON_NAME
-_SIGNED = {"mmap": (4,), "pkey_mprotect": (3,)}  # arguments that the program passed as C int
+_MAP_ANONYMOUS = 0x20
+_SIGCHLD = 17
+_PAGE = 4096
+_MALFORMED = (KeyError, ValueError, TypeError, IndexError, AttributeError)
 
-
-def is_header(record: dict[str, Any]) -> bool:
-    return "vmafuzz" in record
+Known = dict[str, Any]  # result and errno, as the event's fields
 
 
 class VmafuzzReader:
-    """One recording as a trace. Raises InputError naming the line."""
+    """One recording as a trace. `events()` may be called again: it reads the file anew."""
 
-    def __init__(self, path: str, name: str | None = None) -> None:
-        self.path = path
-        self._head = self._first()
+    def __init__(self, path: str | Path, name: str | None = None) -> None:
+        self._lines = JsonLines(path)
+        self._head = self._lines.first()
+        try:
+            self.header = _header(self._head, name or stem(path), str(path))
+            self._begin()
+        except _MALFORMED as error:
+            raise self._lines.fail(1, f"not a vmafuzz header: {error!r}") from None
+
+    def _begin(self) -> None:
         self.files: list[FileInfo] = []
         self._fds: dict[int, int] = {}
-        self.header = _header(self._head, name or path, path)
         self._describe_files()
-        self._seq = 0
-        self._mm, self._pid, self._mms = 1, int(self._head["pid"]), 1
-
-    def _first(self) -> dict[str, Any]:
-        for number, line in open_lines(self.path):
-            return self._parse(number, line)
-        raise InputError(f"{self.path}: empty")
-
-    def _parse(self, number: int, line: bytes) -> dict[str, Any]:
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{self.path}:{number}: not JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise InputError(f"{self.path}:{number}: not a JSON object")
-        return record
+        self._seq = self._ops = 0
+        self._mm = self._mms = 1
+        self._pid = int(self._head["pid"])
+        self._vmas = VmaList(parse_vma(entry) for entry in self._head["vmas"])
+        self._complete = False
 
     def _describe_files(self) -> None:
-        for fd in self._head["fds"]:
-            if fd["same_description_as"] != fd["fd"]:
-                self._fds[fd["fd"]] = self._fds[fd["same_description_as"]]
-                continue
-            self._fds[fd["fd"]] = self._add_file(
-                _kind(fd["what"]),
-                readable=fd["mode"] in (0, 2),
-                writable=fd["mode"] in (1, 2),
-                inode=fd["ino"] or None,
-                size=fd["size"] if fd["size"] >= 0 else None,
-            )
+        for entry in self._head["fds"]:
+            fd, same = entry["fd"], entry["same_description_as"]
+            self._fds[fd] = self._fds[same] if same != fd else self._add_file(*_facts(entry))
         self._new_uffds()
 
-    def _new_uffds(self) -> None:
-        if self._head["has"]["userfaultfd"]:
-            for fd in _UFFD_FDS:
-                self._fds[fd] = self._add_file("uffd", readable=True, writable=True)
-
-    def _add_file(self, kind: str, **facts: Any) -> int:
+    def _add_file(
+        self, kind: str, mode: int, inode: int | None = None, size: int | None = None, flags: int | None = None
+    ) -> int:
         number = len(self.files) + 1
-        self.files.append(FileInfo(number, None, kind, origin="inherited", **facts))
+        readable, writable = mode in (0, 2), mode in (1, 2)
+        self.files.append(FileInfo(number, None, kind, readable, writable, None, inode, size, "inherited", flags))
         return number
 
+    def _new_uffds(self) -> None:
+        """A process that goes on makes its own; those of its parent stay open there."""
+        if self._head["has"]["userfaultfd"]:
+            for fd in _UFFD_FDS:
+                self._fds[fd] = self._add_file("uffd", 2, flags=_UFFD_FLAGS)
+
     def events(self) -> Iterator[Event]:
-        yield self._maps("baseline", self._head["vmas"], None)
-        for number, line in open_lines(self.path):
-            if number == 1:
+        """All events, in order. Raises InputError naming the line."""
+        self._begin()
+        yield self._maps(self._baseline(), 1, 0)
+        for record in self._lines.records():
+            if record.line == 1:
                 continue
-            record = self._parse(number, line)
             try:
-                yield from self._record(record, number)
-            except (KeyError, ValueError, TypeError, IndexError) as error:
-                raise InputError(f"{self.path}:{number}: unexpected record: {error!r}") from None
+                yield from self._record(record)
+            except _MALFORMED as error:
+                raise self._lines.fail(record.line, f"unexpected record: {error}") from None
 
     def skips(self) -> list[Skip]:
-        return []
+        """What became no event: the rest of a recording that was cut off."""
+        return [] if self._complete else [Skip(None, None, "truncated", self._lines.cut, 1)]
 
-    def _record(self, record: dict[str, Any], line: int) -> Iterator[Event]:
-        if "end" in record:
-            yield self._maps("check", record["vmas"], None, line=line)
-        elif record["op"] == "fork":
-            yield from self._fork(record, line)
-        else:
-            yield self._operation(record, line)
-            yield self._check(record, line)
+    def _baseline(self) -> tuple[Arg, ...]:
+        """The header's list. The recorder itself has written to its writable private mappings."""
+        kind, count, removed, lines = self._vmas.whole("baseline")
+        written = [[*line[:8], True] if line[2][1] == "w" and line[2][3] == "p" else line for line in lines]
+        return kind, count, removed, written
 
-    def _event(self, call: str, args: tuple[Any, ...], line: int, **more: Any) -> Event:
+    def _record(self, record: Record) -> Iterator[Event]:
+        data = record.data
+        if self._complete:
+            raise ValueError("a line after the end")
+        if "end" in data:
+            yield self._end(record)
+            return
+        if data["op"] == "fork":
+            yield from self._fork(record)
+            return
+        self._ops += 1
+        added = [parse_vma(entry) for entry in data["+"]]
+        yield self._operation(record, added)
+        yield self._check(record, added)
+
+    def _end(self, record: Record) -> Event:
+        if record.data["end"] != self._ops:
+            raise ValueError(f"the end counts {record.data['end']} operations, {self._ops} were read")
+        whole = [parse_vma(entry) for entry in record.data["vmas"]]
+        if not self._vmas.agrees(whole):
+            raise ValueError("the differences do not add up to the last list")
+        self._complete = True
+        return self._maps(VmaList(whole).whole("check"), record.line, record.offset)
+
+    def _event(self, call: str, args: tuple[Arg, ...], line: int, offset: int, **more: Any) -> Event:
         self._seq += 1
-        mm = more.pop("mm", self._mm)
-        result, errno = more.pop("result", 0), more.pop("errno", 0)
-        return Event(self._seq, mm, self._pid, self._pid, None, call, args, result, errno, source_line=line, **more)
+        known = {"result": None, "errno": 0, **more}
+        return Event(
+            self._seq,
+            self._mm,
+            self._pid,
+            self._pid,
+            None,
+            call,
+            args,
+            source_line=line,
+            source_offset=offset,
+            **known,
+        )
 
-    def _operation(self, record: dict[str, Any], line: int) -> Event:
-        op = record["op"]
-        args = [int(a, 16) for a in record["a"]]
-        for n in _SIGNED.get(op, ()):
-            args[n] = _signed(args[n])
-        result = int(record["r"], 16) if "r" in record else None
-        known: dict[str, Any] = {"result": result, "errno": record.get("e", 0)}
-        if op == "touch":
-            access = "w" if args[2] else "r"
-            return self._event("fault", (args[0], args[1], access, record["t"], "user"), line, **known)
-        if op == "anon_name":
-            return self._event("prctl", (*_ANON_NAME, args[0], args[1], 0, record["s"]), line, **known)
-        if op == "uffd_register":
-            uffd = self._fds.get(args[0])
-            call = (args[0], "UFFDIO_REGISTER", args[1], args[2], args[3], None)
-            return self._event("ioctl", call, line, file=uffd, **known)
-        if op == "uffd_unregister":
-            uffd = self._fds.get(args[0])
-            call = (args[0], "UFFDIO_UNREGISTER", args[1], args[2], None, None)
-            return self._event("ioctl", call, line, file=uffd, **known)
-        file = None
-        if op == "mmap" and not args[3] & 0x20:
-            file = self._fds.get(args[4])
-        if op == "mbind" and not args[4]:
-            return self._event("mbind", (*args[:3], None, *args[4:]), line, **known)
-        return self._event(op, tuple(args), line, file=file, **known)
+    def _operation(self, record: Record, added: list[ObservedVma]) -> Event:
+        data = record.data
+        op = data["op"]
+        args = [int(text, 16) for text in data["a"]]
+        known: Known = {"result": int(data["r"], 16) if "r" in data else None, "errno": data.get("e", 0)}
+        special = _SPECIAL.get(op)
+        call, typed, fd = special(data, args) if special else (op, tuple(args), None)
+        known["file"] = None if fd is None else self._fds.get(fd)
+        if op == "mmap" and known["file"] and "r" in data:
+            self._observe_file(known["file"], known["result"], added)
+        return self._event(call, typed, record.line, record.offset, **known)
 
-    def _fork(self, record: dict[str, Any], line: int) -> Iterator[Event]:
-        call = "clone" if int(record["a"][0], 16) else "fork"
-        if "e" in record:
-            yield self._event(call, (17, None), line, result=None, errno=record["e"])
-            yield self._check(record, line)
+    def _observe_file(self, file: int, address: int, added: list[ObservedVma]) -> None:
+        """Take a file's path and device from the first line that shows it mapped."""
+        info = self.files[file - 1]
+        if info.path is not None:
             return
-        if record["who"] == "parent":
-            yield self._check(record, line)
+        for line in added:
+            if line.start <= address < line.end and line.inode == info.inode and line.inode:
+                self.files[file - 1] = info._replace(path=line.name, dev=line.dev)
+
+    def _fork(self, record: Record) -> Iterator[Event]:
+        data = record.data
+        call = "clone" if int(data["a"][0], 16) else "fork"
+        at = record.line, record.offset
+        failed = "e" in data
+        self._ops += failed or data["who"] == "child"
+        if failed:
+            yield self._event(call, (_SIGCHLD, None), *at, errno=data["e"])
+        elif data["who"] == "child":
+            yield from self._forked(record, call)
             return
+        yield self._check(record, [parse_vma(entry) for entry in data["+"]])
+
+    def _forked(self, record: Record, call: str) -> Iterator[Event]:
+        """The child's line: its list is the parent's with this difference."""
+        data, at = record.data, (record.line, record.offset)
+        parent = self._mm, self._pid, self._vmas
         self._mms += 1
-        child, parent = self._mms, self._mm
-        yield self._event(call, (17, child), line, result=record["child"])
-        self._mm, pid, self._pid = child, self._pid, record["child"]
-        if record["cont"] == "child":
+        yield self._event(call, (_SIGCHLD, self._mms), *at, result=data["child"])
+        self._mm, self._pid, self._vmas = self._mms, int(data["child"]), self._vmas.copy()
+        if data["cont"] == "child":
             self._new_uffds()
-            yield self._check(record, line)
-            return
-        yield self._check(record, line)
-        yield self._event("exit", (0, None, 1), line)
-        self._mm, self._pid = parent, pid
+        self._change(data, [parse_vma(entry) for entry in data["+"]])
+        yield self._maps(self._vmas.whole("check"), *at)
+        if data["cont"] == "parent":
+            yield self._event("exit", (0, None, 1), *at, result=0)
+            self._mm, self._pid, self._vmas = parent
 
-    def _check(self, record: dict[str, Any], line: int) -> Event:
-        return self._maps("check", record["+"], record["-"], line=line, count=record["n"])
+    def _change(self, data: dict[str, Any], added: list[ObservedVma]) -> list[int]:
+        removed = [int(start, 16) for start in data["-"]]
+        self._vmas.change(removed, added, data["n"])
+        return removed
 
-    def _maps(
-        self, kind: str, lines: list[Any], removed: list[str] | None, *, line: int = 1, count: int | None = None
-    ) -> Event:
-        added = [v for v in (_vma(entry, kind) for entry in lines) if v.start != _VSYSCALL]
-        gone = None if removed is None else [int(s, 16) for s in removed]
-        total = len(added) if count is None else count - self._vsyscall
-        return self._event("maps", (kind, total, gone, [list(v) for v in added]), line, result=None)
+    def _check(self, record: Record, added: list[ObservedVma]) -> Event:
+        removed = self._change(record.data, added)
+        return self._maps(self._vmas.check("check", removed, added), record.line, record.offset)
 
-    @property
-    def _vsyscall(self) -> int:
-        return sum(int(v[0], 16) == _VSYSCALL for v in self._head["vmas"])
+    def _maps(self, args: tuple[Arg, ...], line: int, offset: int) -> Event:
+        return self._event("maps", args, line, offset)
 
 
-def _signed(value: int) -> int:
+Typed = tuple[str, tuple[Arg, ...], int | None]  # call, arguments, the descriptor that the event names
+
+
+def _mmap(_: dict[str, Any], a: list[int]) -> Typed:
+    fd = max(_c_int(a[4]), -1)
+    return "mmap", (*a[:4], fd, a[5]), None if a[3] & _MAP_ANONYMOUS else fd
+
+
+def _pkey_mprotect(_: dict[str, Any], a: list[int]) -> Typed:
+    return "pkey_mprotect", (*a[:3], _c_int(a[3])), None
+
+
+def _mbind(_: dict[str, Any], a: list[int]) -> Typed:
+    """The mask is passed by value; with no bits in it the pointer was NULL."""
+    return "mbind", (*a[:3], a[3] if a[4] else None, *a[4:]), None
+
+
+def _anon_name(data: dict[str, Any], a: list[int]) -> Typed:
+    return "prctl", (*_ANON_NAME, a[0], a[1], 0, data["s"]), None
+
+
+def _uffd_register(_: dict[str, Any], a: list[int]) -> Typed:
+    return "ioctl", (a[0], "UFFDIO_REGISTER", a[1], a[2], a[3], None), a[0]
+
+
+def _uffd_unregister(_: dict[str, Any], a: list[int]) -> Typed:
+    return "ioctl", (a[0], "UFFDIO_UNREGISTER", a[1], a[2], None, None), a[0]
+
+
+def _touch(data: dict[str, Any], a: list[int]) -> Typed:
+    """The result counts the pages that were not served."""
+    outcome = data["t"]
+    return "fault", (a[0], len(outcome) * _PAGE, "w" if a[2] else "r", outcome, "user"), None
+
+
+_SPECIAL: dict[str, Callable[[dict[str, Any], list[int]], Typed]] = {
+    "mmap": _mmap,
+    "pkey_mprotect": _pkey_mprotect,
+    "mbind": _mbind,
+    "anon_name": _anon_name,
+    "uffd_register": _uffd_register,
+    "uffd_unregister": _uffd_unregister,
+    "touch": _touch,
+}
+
+
+def _c_int(value: int) -> int:
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >> 31 else value
 
 
-def _kind(what: str) -> str:
-    if what.startswith("memfd:"):
-        return "memfd"
-    return {"/dev/zero": "zero", "tmpdir": "directory"}.get(what, "regular")
+def _facts(entry: dict[str, Any]) -> tuple[str, int, int | None, int | None]:
+    """Kind, mode, inode and size of a descriptor in the header's table."""
+    what, size = entry["what"], entry["size"]
+    kind = "memfd" if what.startswith("memfd:") else {"/dev/zero": "zero", "tmpdir": "directory"}.get(what, "regular")
+    return kind, entry["mode"], entry["ino"] or None, size if size >= 0 else None
 
 
-def _vma(entry: list[Any], kind: str) -> ObservedVma:
-    start, end, perms, offset, dev, inode, name, flags = entry
-    # the recorder itself has run in its own writable mappings
-    written = True if kind == "baseline" and perms[1] == "w" and perms[3] == "p" else None
-    return ObservedVma(int(start, 16), int(end, 16), perms, int(offset, 16), dev, inode, name, flags, written)
+_INTS = ("max_map_count", "overcommit_memory", "mmap_min_addr", "ksm_run")
+_FEATURES = ("anon_name", "userfaultfd", "ksm", "hugepage", "numa", "mseal", "guard", "home_node")
 
 
 def _header(head: dict[str, Any], name: str, path: str) -> TraceHeader:
-    has, config = head["has"], head.get("config") or {}
-    flags = {v[7] for v in head["vmas"] if v[7]}
-    facts: dict[str, Any] = {
-        key: int(head[key]) for key in ("max_map_count", "overcommit_memory", "mmap_min_addr") if key in head
-    }
-    for key in ("thp", "shmem_thp"):
-        if key in head:
-            facts[key] = head[key].split("[")[1].split("]")[0]
-    facts.update({key: bool(has[key]) for key in ("anon_name", "userfaultfd", "ksm", "hugepage", "numa")})
-    facts["soft_dirty"] = config.get("MEM_SOFT_DIRTY", any("sd" in f.split() for f in flags))
-    facts["start_brk"] = facts["brk0"] = int(head["start_brk"], 16)
-    return TraceHeader(
-        name, path, "vmafuzz", head["release"], head["version"], facts, "recorded", head.get("profile")
-    )
+    if head.get("vmafuzz") != 1:
+        raise InputError(f"{path}: vmafuzz format {head.get('vmafuzz')!r} is not known", hint="Upgrade vmastore.")
+    config: dict[str, Any] = {key: int(head[key]) for key in _INTS if key in head}
+    config.update({key: _chosen(head[key]) for key in ("thp", "shmem_thp") if key in head})
+    config.update({key: bool(head["has"][key]) for key in _FEATURES if key in head["has"]})
+    config["soft_dirty"] = _soft_dirty(head)
+    config["start_brk"] = config["brk0"] = int(head["start_brk"], 16)
+    config["arena"] = [int(bound, 16) for bound in head["arena"]]
+    config["uffd_features"] = _UFFD_FEATURES
+    note = f"profile {head['profile']}, seed {head['seed']}"
+    return TraceHeader(name, path, "vmafuzz", head["release"], head["version"], config, "recorded", note)
+
+
+def _chosen(text: str) -> str:
+    """The choice in brackets of a sysfs file."""
+    return text.partition("[")[2].partition("]")[0] or text
+
+
+def _soft_dirty(head: dict[str, Any]) -> bool:
+    """The kernel's configuration, which new recordings leave out; else whether VmFlags show it."""
+    known = head.get("config") or {}
+    if "MEM_SOFT_DIRTY" in known:
+        return bool(known["MEM_SOFT_DIRTY"])
+    return any("sd" in (entry[7] or "").split() for entry in head["vmas"])
