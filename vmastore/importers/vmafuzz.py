@@ -52,9 +52,11 @@ class VmafuzzReader:
         self._complete = False
 
     def _describe_files(self) -> None:
+        # directories of tmpfs have odd sizes, those of disk file systems whole blocks
+        tmpfs = any(fd["what"] == "tmpdir" and fd["size"] % 512 for fd in self._head["fds"])
         for entry in self._head["fds"]:
             fd, same = entry["fd"], entry["same_description_as"]
-            self._fds[fd] = self._fds[same] if same != fd else self._add_file(*_facts(entry))
+            self._fds[fd] = self._fds[same] if same != fd else self._add_file(*_facts(entry, tmpfs))
         self._new_uffds()
 
     def _add_file(
@@ -246,10 +248,15 @@ def _c_int(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
-def _facts(entry: dict[str, Any]) -> tuple[str, int, int | None, int | None]:
-    """Kind, mode, inode and size of a descriptor in the header's table."""
+def _facts(entry: dict[str, Any], tmpfs: bool) -> tuple[str, int, int | None, int | None]:
+    """Kind, mode, inode and size of a descriptor in the header's table.
+
+    An unlinked tmpfs file is to the kernel what a memfd is (shmem_anon_vm_ops).
+    """
     what, size = entry["what"], entry["size"]
-    kind = "memfd" if what.startswith("memfd:") else {"/dev/zero": "zero", "tmpdir": "directory"}.get(what, "regular")
+    kind = {"/dev/zero": "zero", "tmpdir": "directory"}.get(what, "tmpfs" if tmpfs else "regular")
+    if what.startswith("memfd:") or (tmpfs and "unlinked" in what):
+        kind = "memfd"
     return kind, entry["mode"], entry["ino"] or None, size if size >= 0 else None
 
 

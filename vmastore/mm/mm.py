@@ -218,9 +218,9 @@ class Mm:
             self.remove(vma)
         self.pmds.clear()
 
-    def kernel_file(self, path: str, kind: str = "shmem") -> File:
-        """A file that the kernel makes for a mapping (shmem_kernel_file_setup)."""
-        return File(0, kind, path, dev=self.env.zero_dev, readable=True, writable=True)
+    def kernel_file(self, path: str, size: int) -> File:
+        """The file that the kernel makes for shared anonymous memory (shmem_zero_setup). size: bytes."""
+        return File(0, "shmem", path, dev=self.env.zero_dev, readable=True, writable=True, size=size)
 
 
 class VmaIterator:

@@ -100,12 +100,13 @@ class RuleSet:
         "mm: implement sticky VMA flags",
         "VM_SOFTDIRTY and VM_MAYBE_GUARD are ignored when comparing flags, and a merged VMA has them when any "
         "part had. Before, only VM_SOFTDIRTY was ignored and the survivor kept its own.",
+        backports={(6, 18): 44},
     )
     maybe_guard_flag: bool = _switch(
         (7, 0, 0),
         "mm: introduce VM_MAYBE_GUARD",
         "MADV_GUARD_INSTALL marks the VMA (smaps 'gu').",
-        backports={(6, 18): 0},
+        backports={(6, 18): 44},
     )
     second_merge_attempt: bool = _switch(
         ALWAYS,
@@ -181,6 +182,13 @@ class RuleSet:
         "mm/madvise: allow process_madvise() on the own mm with any advice",
         "process_madvise on the own process takes any advice.",
     )
+    populate_walks_vmas: bool = _switch(
+        ALWAYS,
+        "mm/madvise: MADV_POPULATE_* as one walk over VMAs",
+        "MADV_POPULATE_READ and _WRITE pass over holes and go on behind them (a VMA that may not be accessed "
+        "then gives EINVAL); since 6.9 they stop at the first hole with ENOMEM.",
+        until=(6, 9, 0),
+    )
     weighted_interleave: bool = _switch(
         (6, 9, 0),
         "mm/mempolicy: introduce MPOL_WEIGHTED_INTERLEAVE",
@@ -243,6 +251,19 @@ class RuleSet:
         "userfaultfd: unregister only what this context registered",
         "UFFDIO_UNREGISTER of VMAs registered with another userfaultfd fails with EINVAL; before, it "
         "unregistered them.",
+    )
+
+    uffd_merge_offset: bool = _switch(
+        (6, 4, 0),
+        "mm/uffd: fix vma operation where start addr cuts part of vma",
+        "UFFDIO_REGISTER and _UNREGISTER of the tail of a VMA merge it with the VMA above. Before, the page "
+        "offset handed to the merge was that of the VMA's start, so the merge was lost.",
+    )
+    anon_name_shmem: bool = _switch(
+        (6, 2, 0),
+        "mm: anonymous shared memory naming",
+        "PR_SET_VMA_ANON_NAME names shared anonymous memory too ([anon_shmem:NAME]), unlinked tmpfs files and "
+        "memfds included; before, EBADF.",
     )
 
     # -- what /proc shows ------------------------------------------------------------------------------

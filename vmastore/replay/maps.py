@@ -13,7 +13,7 @@ def vma_name(mm: Mm, vma: Vma) -> str:
     attrs = vma.attrs
     file = attrs.vm_file
     if file is not None and file.kind != "special":
-        if attrs.anon_name is not None and file.file == 0 and file.kind == "shmem":
+        if attrs.anon_name is not None:
             return f"[anon_shmem:{attrs.anon_name}]"
         return "?" if file.path is None else file.path
     if vma.label is not None:

@@ -18,6 +18,7 @@ from vmastore.mm.flags import (
     VM_IO,
     VM_LOCKED,
     VM_LOCKONFAULT,
+    VM_MAYBE_GUARD,
     VM_NOHUGEPAGE,
     VM_PFNMAP,
     VM_READ,
@@ -30,6 +31,7 @@ from vmastore.mm.mm import Mm
 from vmastore.mm.vma import AnonVma, Vma
 
 _NOT_COMPARED = VM_ACCESS_FLAGS
+_STACK_LIMIT = 8 << 20  # bytes: RLIMIT_STACK as systems set it
 
 
 def anon_vma_prepare(mm: Mm, vma: Vma) -> None:
@@ -64,17 +66,22 @@ def fault(mm: Mm, addr: int, length: int, write: bool, outcome: str | None = Non
     reason the model cannot see (beyond the end of a file) still prepared its VMA.
     """
     refused = 0
-    for n in range((length + PAGE_SIZE - 1) >> PAGE_SHIFT):
-        served = outcome is None or outcome[n : n + 1] == "."
-        refused += not _fault_page(mm, addr + (n << PAGE_SHIFT), write, served)
+    pages = (length + PAGE_SIZE - 1) >> PAGE_SHIFT if outcome is None else len(outcome)
+    for n in range(pages):
+        refused += not _fault_page(mm, addr + (n << PAGE_SHIFT), write, "." if outcome is None else outcome[n])
     return refused
 
 
-def _fault_page(mm: Mm, addr: int, write: bool, served: bool) -> bool:
+def _fault_page(mm: Mm, addr: int, write: bool, seen: str) -> bool:
+    """seen: '.' served, 'S' SIGSEGV (a guard page, if the VMA permits the access), 'B' SIGBUS."""
     vma = mm.find_vma(addr)
-    if vma.vm_start > addr and (not vma.attrs.vm_flags & VM_GROWSDOWN or not grow_stack(mm, vma, addr)):
+    if vma.vm_start > addr and (
+        not vma.attrs.vm_flags & VM_GROWSDOWN or not grow_stack(mm, vma, addr, sure=seen == ".")
+    ):
         return False
-    return access_page(mm, vma, addr, write) and served
+    if seen == "S":
+        return False
+    return access_page(mm, mm.find_vma(addr), addr, write) and seen == "."
 
 
 def access_page(mm: Mm, vma: Vma, addr: int, write: bool) -> bool:
@@ -107,8 +114,11 @@ def huge_zero_page(mm: Mm, vma: Vma, addr: int) -> bool:
     return vma.is_anonymous and vma.vm_start <= start and start + PMD_SIZE <= vma.vm_end
 
 
-def grow_stack(mm: Mm, vma: Vma, addr: int) -> bool:
-    """Extend a GROWSDOWN VMA down to addr's page. False: refused (guard gap, minimum address)."""
+def grow_stack(mm: Mm, vma: Vma, addr: int, *, sure: bool = False) -> bool:
+    """Extend a GROWSDOWN VMA down to addr's page. False: refused (guard gap, limit, minimum address).
+
+    sure: the trace shows that it grew, so RLIMIT_STACK, if it is not known, was not in the way.
+    """
     addr &= PAGE_MASK
     if addr < mm.config.mmap_min_addr:
         return False
@@ -117,8 +127,8 @@ def grow_stack(mm: Mm, vma: Vma, addr: int) -> bool:
         gap = mm.config.stack_guard_gap << PAGE_SHIFT
         if prev.attrs.vm_flags & VM_ACCESS_FLAGS and addr - prev.vm_end < gap:
             return False
-    limit = mm.config.rlimits.get("STACK")
-    if limit is not None and limit >= 0 and vma.vm_end - addr > limit:
+    limit = mm.config.rlimits.get("STACK", -1 if sure else _STACK_LIMIT)
+    if 0 <= limit < vma.vm_end - addr:
         return False
     if (vma.vm_start - addr) >> PAGE_SHIFT > vma.vm_pgoff:
         return False
@@ -147,7 +157,26 @@ def populate_vma(mm: Mm, vma: Vma, start: int, end: int) -> bool:
             access_page(mm, vma, addr, write)
             addr = (addr + step) & ~(PMD_SIZE - 1) if step == PMD_SIZE else end
     mm.pmds.update(range(start // PMD_SIZE, (end - 1) // PMD_SIZE + 1))
-    return True
+    return end <= file_end(vma)
+
+
+def file_end(vma: Vma) -> int:
+    """The address at which the pages of a mapped file of known size end; behind it is SIGBUS."""
+    file = vma.attrs.vm_file
+    if file is None or file.size is None or vma.is_anonymous or file.kind == "hugetlb":
+        return vma.vm_end
+    pages = (file.size + PAGE_SIZE - 1) >> PAGE_SHIFT
+    return vma.vm_start + ((pages - vma.vm_pgoff) << PAGE_SHIFT)
+
+
+def may_fault(mm: Mm, vma: Vma) -> bool:
+    """Whether an access may end in SIGBUS or SIGSEGV that the model cannot see: a file of unknown
+    size, a userfaultfd, guard pages."""
+    if vma.attrs.uffd is not None or vma.attrs.vm_flags & VM_MAYBE_GUARD:
+        return True
+    if mm.rules.guard_install and not mm.rules.maybe_guard_flag and vma.anon_vma is not None:
+        return True
+    return vma.attrs.vm_file is not None and vma.attrs.vm_file.size is None
 
 
 def mm_populate(mm: Mm, start: int, end: int, *, ignore_errors: bool = True) -> bool:

@@ -16,6 +16,7 @@ from vmastore.mm.flags import (
     VM_IO,
     VM_LOCKED,
     VM_MAYBE_GUARD,
+    VM_MAYWRITE,
     VM_MERGEABLE,
     VM_NOHUGEPAGE,
     VM_PFNMAP,
@@ -222,7 +223,7 @@ def _remove(mm: Mm, vma: Vma) -> int:
     flags = vma.attrs.vm_flags
     if flags & VM_LOCKED or vma.attrs.vm_file is None:
         return EINVAL
-    if not flags & VM_SHARED or not flags & VM_WRITE:
+    if not flags & VM_SHARED or not flags & VM_MAYWRITE:
         return EACCES
     for errno in (95, EPERM, EINVAL, ENOMEM):  # the file system's answer (EOPNOTSUPP, seals, …)
         if mm.fails(errno):

@@ -20,7 +20,7 @@ from vmastore.mm.merge import vma_modify_flags
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
 from vmastore.syscalls.common import page_align, write_flags
-from vmastore.syscalls.fault import mm_populate
+from vmastore.syscalls.fault import may_fault, mm_populate
 from vmastore.syscalls.uapi import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT
 
 
@@ -40,6 +40,8 @@ def sys_mlock(mm: Mm, start: int, length: int, flags: int = 0) -> int:
         return error
     if not mm_populate(mm, start, start + length, ignore_errors=False):
         return -ENOMEM  # -EFAULT as POSIX has it
+    if mm.fails(ENOMEM) and _may_fault(mm, start, start + length):
+        return -ENOMEM
     return -EAGAIN if mm.fails(EAGAIN) else 0
 
 
@@ -50,6 +52,16 @@ def _over_limit(mm: Mm, length: int) -> bool:
         return False
     locked = sum(v.vm_end - v.vm_start for v in mm.vmas() if v.attrs.vm_flags & VM_LOCKED)
     return locked + length > limit
+
+
+def _may_fault(mm: Mm, start: int, end: int) -> bool:
+    """Whether populating the range may meet what the model cannot see (a userfaultfd, a guard page)."""
+    vma = mm.find_vma(start)
+    while vma.vm_start < end:
+        if may_fault(mm, vma):
+            return True
+        vma = vma.next
+    return False
 
 
 def sys_munlock(mm: Mm, start: int, length: int) -> int:

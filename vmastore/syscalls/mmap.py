@@ -24,6 +24,7 @@ from vmastore.mm.flags import (
     VM_MAYWRITE,
     VM_NOHUGEPAGE,
     VM_NORESERVE,
+    VM_SEALED,
     VM_SHARED,
     VM_SYNC,
     VM_WIPEONFORK,
@@ -121,7 +122,7 @@ def do_mmap(mm: Mm, addr: int, length: int, prot: int, flags: int, file: File | 
     if vm_flags & VM_LOCKED and mm.fails(EAGAIN):
         return -EAGAIN
     if file is not None and file.kind != "hugetlb_anon":
-        error, vm_flags = _file_flags(mm, file, prot, flags, vm_flags, pgoff, length)
+        error, vm_flags = _file_flags(mm, file, prot, flags, vm_flags, pgoff, addr, length)
     else:
         error, vm_flags, pgoff = _anon_flags(mm, flags, vm_flags, addr)
     if error:
@@ -174,7 +175,9 @@ def place(mm: Mm, addr: int, length: int, pgoff: int, flags: int, file: File | N
     return get_unmapped_area(mm, addr, length, flags, file)
 
 
-def _file_flags(mm: Mm, file: File, prot: int, flags: int, vm_flags: int, pgoff: int, length: int) -> tuple[int, int]:
+def _file_flags(
+    mm: Mm, file: File, prot: int, flags: int, vm_flags: int, pgoff: int, addr: int, length: int
+) -> tuple[int, int]:
     """(errno or 0, vm_flags) of a file mapping."""
     kind = flags & MAP_TYPE
     if pgoff + (length >> PAGE_SHIFT) > _max_pages(file):
@@ -191,13 +194,23 @@ def _file_flags(mm: Mm, file: File, prot: int, flags: int, vm_flags: int, pgoff:
             vm_flags &= ~(VM_MAYWRITE | VM_SHARED)
     if _lacks(mm, file.readable):
         return EACCES, vm_flags
-    if mm.fails(EPERM):  # noexec mount, or a seal of the memfd
+    if mm.fails(EPERM) and not _sealed_below(mm, addr, length):  # noexec mount, or a seal of the memfd
         return EPERM, vm_flags
     if file.kind == "directory" or mm.fails(ENODEV):
         return ENODEV, vm_flags
     if vm_flags & VM_GROWSDOWN:
         return EINVAL, vm_flags
     return 0, vm_flags
+
+
+def _sealed_below(mm: Mm, addr: int, length: int) -> bool:
+    """Whether the EPERM that the kernel answered may come from a sealed VMA in the way."""
+    vma = mm.find_vma(addr)
+    while vma.vm_start < addr + length:
+        if vma.attrs.vm_flags & VM_SEALED:
+            return True
+        vma = vma.next
+    return False
 
 
 def _max_pages(file: File) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import ENOMEM
+from errno import EINVAL, ENOMEM
 
 from vmastore.mm.flags import PMD_SIZE, VM_ACCOUNT, VM_LOCKED, VM_LOCKED_MASK, VM_UFFD_FLAGS
 from vmastore.mm.merge import copy_vma, do_vmi_munmap, isolate_vma
@@ -76,7 +76,7 @@ def _unmap_source(mm: Mm, vma: Vma, start: int, end: int) -> None:
     if accounted:
         vma.attrs = vma.attrs.with_flags(vma.attrs.vm_flags & ~VM_ACCOUNT)
         before, after = vma.vm_start < start, vma.vm_end > end
-    failed = do_vmi_munmap(mm.vmi, start, end)
+    failed = do_vmi_munmap(mm.vmi, start, end) if end > start else -EINVAL
     if accounted:
         mm.touch(vma)
         at = mm.find_vma(start)

@@ -18,13 +18,14 @@ from vmastore.mm.flags import (
     VM_PFNMAP,
     VM_SEALED,
 )
-from vmastore.mm.merge import do_vmi_munmap, vma_merge_extend
+from vmastore.mm.merge import vma_merge_extend
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
 from vmastore.syscalls.common import page_align
 from vmastore.syscalls.fault import mm_populate
 from vmastore.syscalls.mmap import place
 from vmastore.syscalls.move import move_vma
+from vmastore.syscalls.munmap import sys_munmap
 from vmastore.syscalls.uapi import MAP_FIXED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
 
 _KNOWN = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP
@@ -33,8 +34,10 @@ _NEW_ADDR = MREMAP_FIXED | MREMAP_DONTUNMAP
 
 def sys_mremap(mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_addr: int) -> int:
     """Returns the address or -errno. Before 6.17 a failing MREMAP_FIXED may have unmapped its target."""
-    old_len, new_len = page_align(old_len), page_align(new_len)
     first = mm.rules.mremap_checks_first
+    if not first and flags & MREMAP_DONTUNMAP and old_len != new_len:
+        return -EINVAL  # compared before rounding
+    old_len, new_len = page_align(old_len), page_align(new_len)
     error = _params(mm, addr, old_len, new_len, flags, new_addr, first)
     if error:
         return -error
@@ -136,13 +139,13 @@ def _mremap_to(mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_ad
         if error:
             return -error
     if flags & MREMAP_FIXED:
-        failed = do_vmi_munmap(mm.vmi, new_addr, new_addr + new_len)
+        failed = sys_munmap(mm, new_addr, new_len)
         if failed:
             return failed
         if first and mm.vma_lookup(addr) is None:
             return -EFAULT
     if old_len > new_len:
-        failed = do_vmi_munmap(mm.vmi, addr + new_len, addr + old_len)
+        failed = sys_munmap(mm, addr + new_len, old_len - new_len)
         if failed:
             return failed
         old_len = new_len
@@ -167,7 +170,7 @@ def _new_address(mm: Mm, vma: Vma, new_len: int, hint: int, flags: int) -> int:
 def _shrink(mm: Mm, addr: int, old_len: int, new_len: int) -> int:
     if old_len == new_len:
         return addr
-    return do_vmi_munmap(mm.vmi, addr + new_len, addr + old_len) or addr
+    return sys_munmap(mm, addr + new_len, old_len - new_len) or addr
 
 
 def _grow(mm: Mm, vma: Vma, addr: int, old_len: int, new_len: int, flags: int) -> int:
@@ -223,6 +226,8 @@ def _move_many(mm: Mm, addr: int, length: int, flags: int, new_addr: int) -> int
         result = result if last_end else moved
         last_end = vma_end
         target = moved + high - low
+        if high >= end:
+            break
         vma = mm.find_vma(high)
     return result
 

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from errno import EFAULT, EINVAL, ENOMEM
 
-from vmastore.mm.flags import PAGE_SIZE, PMD_SIZE, VM_EXEC, VM_IO, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
+from vmastore.mm.flags import PMD_SIZE, VM_IO, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
-from vmastore.syscalls.fault import access_page
+from vmastore.syscalls.fault import access_page, file_end, may_fault
 
 
 def madvise_populate(mm: Mm, start: int, end: int, write: bool) -> int:
     """Fault [start, end) in. Returns 0, -ENOMEM (a hole), -EINVAL (not permitted), -EFAULT."""
+    hole = False
     while start < end:
         vma = mm.find_vma(start)
         if vma.vm_start > start:
-            return -ENOMEM
+            if not mm.rules.populate_walks_vmas:
+                return -ENOMEM
+            hole, start = True, vma.vm_start
+            continue
         if _refused(vma, write):
             return -EINVAL
         high = min(vma.vm_end, end)
-        if mm.fails(EFAULT) and not _more_below(mm, vma, high, end, write):
-            _access(mm, vma, start, start + PAGE_SIZE, write)
-            return -EFAULT
         _access(mm, vma, start, high, write)
+        if high > file_end(vma) or (mm.fails(EFAULT) and may_fault(mm, vma)):
+            return -EFAULT
         start = high
-    return 0
+    return -ENOMEM if hole else 0
 
 
 def _refused(vma: Vma, write: bool) -> bool:
@@ -32,12 +35,7 @@ def _refused(vma: Vma, write: bool) -> bool:
     flags = vma.attrs.vm_flags
     if flags & (VM_IO | VM_PFNMAP):
         return True
-    return not flags & (VM_WRITE if write else VM_READ | VM_EXEC)
-
-
-def _more_below(mm: Mm, vma: Vma, high: int, end: int, write: bool) -> bool:
-    """Whether the EFAULT that the kernel answered must come from a later VMA: anonymous memory gives none."""
-    return vma.is_anonymous and high < end
+    return not flags & (VM_WRITE if write else VM_READ)
 
 
 def _access(mm: Mm, vma: Vma, start: int, end: int, write: bool) -> None:

@@ -61,7 +61,7 @@ def _set_anon_name(mm: Mm, opt: int, start: int, length_in: int, name_ptr: int, 
 
     def visit(vma: Vma, prev: Vma, low: int, high: int) -> Vma | int:
         file = vma.attrs.vm_file
-        if file is not None and not (file.kind == "shmem" and file.file == 0):
+        if file is not None and not (mm.rules.anon_name_shmem and file.kind in ("shmem", "memfd")):
             return -EBADF
         return update_vma(mm, vma, prev, low, high, vma.attrs.vm_flags, name)
 

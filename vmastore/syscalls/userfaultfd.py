@@ -20,7 +20,7 @@ from vmastore.mm.flags import (
 )
 from vmastore.mm.merge import vma_modify_uffd
 from vmastore.mm.mm import Mm
-from vmastore.mm.vma import UffdCtx, Vma
+from vmastore.mm.vma import File, UffdCtx, Vma
 from vmastore.syscalls import uapi
 from vmastore.syscalls.common import write_uffd
 
@@ -92,7 +92,16 @@ def can_userfault(mm: Mm, vma: Vma, asked: int) -> bool:
     huge = bool(vma.attrs.vm_flags & VM_HUGETLB)
     if asked & VM_UFFD_MINOR and not (shmem or huge):
         return False
+    if file is not None and file.kind in ("regular", "unknown") and _unknown_fs(mm, file):
+        return True
     return shmem or huge or vma.is_anonymous
+
+
+def _unknown_fs(mm: Mm, file: File) -> bool:
+    """The file system decides, and the trace does not show it: if the kernel registered, it was tmpfs."""
+    if file.kind == "unknown" or file.size is None:
+        return mm.observed and not mm.expect_errno
+    return False
 
 
 def _walk(mm: Mm, vma: Vma, start: int, end: int, ctx: UffdCtx, asked: int) -> int:

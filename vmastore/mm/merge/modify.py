@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from errno import ENOMEM
 
+from vmastore.mm.flags import PAGE_SHIFT
 from vmastore.mm.merge.existing import vma_merge_existing
 from vmastore.mm.merge.new_range import vma_merge_new_range
 from vmastore.mm.merge.split import split_vma
@@ -51,6 +52,8 @@ def vma_modify_uffd(
 ) -> Vma | int:
     """About to change flags and userfaultfd context of [start, end). Returns as vma_modify_flags."""
     attrs = vma.attrs.with_uffd(new_flags, new_ctx)
+    if not vmi.mm.rules.uffd_merge_offset and start > vma.vm_start:
+        attrs = attrs.with_delta(attrs.delta - ((start - vma.vm_start) >> PAGE_SHIFT), attrs.anon_delta)
     return _vma_modify(vmi.mm, prev, vma, start, end, attrs, "vma_modify_uffd")
 
 

@@ -10,6 +10,7 @@ from errno import ENOMEM
 from vmastore.mm.flags import (
     PAGE_SHIFT,
     VM_ACCOUNT,
+    VM_DROPPABLE,
     VM_HUGETLB,
     VM_LOCKED_MASK,
     VM_MERGEABLE,
@@ -89,7 +90,7 @@ def _map(mm: Mm, addr: int, end: int, attrs: VmaAttrs, make_file: str | None, ad
     )
     if merged is None:
         if make_file is not None:
-            attrs = mm.env.table.get(attrs.vm_flags, mm.kernel_file(make_file), delta=attrs.delta)
+            attrs = mm.env.table.get(attrs.vm_flags, mm.kernel_file(make_file, end - addr), delta=attrs.delta)
         if added_flags:
             attrs = attrs.with_flags(attrs.vm_flags | added_flags)
         merged = Vma(addr, end, attrs)
@@ -98,7 +99,7 @@ def _map(mm: Mm, addr: int, end: int, attrs: VmaAttrs, make_file: str | None, ad
         if mm.merge_any and not rules.ksm_new_maps_merge and ksm_compatible(attrs.vm_flags, attrs.vm_file):
             merged.attrs = merged.attrs.with_flags(merged.attrs.vm_flags | VM_MERGEABLE)
     flags = merged.attrs.vm_flags | soft_dirty
-    if flags & VM_LOCKED_MASK and (flags & (VM_SPECIAL | VM_HUGETLB)):
+    if flags & VM_LOCKED_MASK and (flags & (VM_SPECIAL | VM_HUGETLB | VM_DROPPABLE)):
         flags &= ~VM_LOCKED_MASK
     if flags != merged.attrs.vm_flags:
         merged.attrs = merged.attrs.with_flags(flags)
@@ -118,8 +119,9 @@ def do_brk_flags(vmi: VmaIterator, addr: int, length: int, vm_flags: int) -> int
     attrs = mm.env.table.get(vm_flags)
     nxt = mm.find_vma(addr)
     prev = nxt.prev
+    low = prev if prev.vm_end > mm.start_brk else mm.head  # nothing below start_brk is looked at
     merged, why, certain = vma_merge_new_range(
-        mm, prev, nxt, addr, addr + length, attrs, "do_brk_flags", just_expand=True
+        mm, low, nxt, addr, addr + length, attrs, "do_brk_flags", just_expand=True
     )
     if merged is None:
         merged = Vma(addr, addr + length, attrs)
@@ -150,13 +152,13 @@ def copy_vma(
     api = "vma_merge_new_vma"
     ctx = attrs.uffd
     broken_uffd = rules.uffd_merge_needs_event_remap and ctx is not None and not ctx.features & 4
-    self_merge = dontunmap and rules.dontunmap_no_self_merge and vma.anon_vma is None
-    why: Whys = (None, None)
-    certain = True
-    if broken_uffd or (self_merge and vma.attrs is attrs and (prev is vma or nxt is vma)):
-        merged = None
+    if dontunmap and rules.dontunmap_no_self_merge and vma.is_anonymous and vma.anon_vma is None:
+        low, high = _without_self(mm, prev, nxt, vma)
     else:
-        merged, why, certain = vma_merge_new_range(mm, prev, nxt, addr, end, attrs, api, copied=vma)
+        low, high = prev, nxt
+    merged = None
+    if not broken_uffd:
+        merged, why, certain = vma_merge_new_range(mm, low, high, addr, end, attrs, api, copied=vma)
     if merged is not None:
         source = merged if merged.vm_start <= vma.vm_start < merged.vm_end else vma
         return merged, source
@@ -167,11 +169,20 @@ def copy_vma(
     return new, vma
 
 
+def _without_self(mm: Mm, prev: Vma, nxt: Vma, vma: Vma) -> tuple[Vma, Vma]:
+    """The neighbours of a copy that must not merge with its source; up to 6.11 then with neither."""
+    if prev is not vma and nxt is not vma:
+        return prev, nxt
+    if not mm.rules.mmap_merge_new_range:
+        return mm.head, mm.tail
+    return (mm.head if prev is vma else prev), (mm.tail if nxt is vma else nxt)
+
+
 def copied_attrs(mm: Mm, vma: Vma, addr: int, old_addr: int) -> VmaAttrs:
     """The attributes of a copy at addr: an unwritten anonymous one takes the offset of its new place."""
     shift = (old_addr - addr) >> PAGE_SHIFT
     attrs = vma.attrs
-    if vma.is_anonymous and vma.anon_vma is None and attrs.vm_file is None:
+    if vma.is_anonymous and vma.anon_vma is None:
         return attrs.with_delta(0)
     anon_delta = 0
     if mm.rules.anon_pgoff_private_file and vma.is_private_file and vma.anon_vma is not None:

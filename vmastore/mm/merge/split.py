@@ -39,6 +39,9 @@ def split_vma_unchecked(
     """Split without looking at the limit (__split_vma): munmap and mremap come here."""
     if vma.attrs.vm_flags & VM_HUGETLB and addr % PMD_SIZE:
         return -EINVAL  # hugetlb_vm_op_split
+    file = vma.attrs.vm_file
+    if file is not None and file.kind == "special":
+        return -EINVAL  # special_mapping_split: vdso, vvar, uprobes
     start, end = vma.vm_start, vma.vm_end
     if new_below:
         new = Vma(start, addr, vma.attrs, vma.anon_vma, vma.chain, vma.label)
