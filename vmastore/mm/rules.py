@@ -266,6 +266,12 @@ class RuleSet:
         "memfds included; before, EBADF.",
     )
 
+    uffd_refuses_droppable: bool = _switch(
+        (6, 13, 0),
+        "mm/userfaultfd: do not place VM_DROPPABLE under userfaultfd",
+        "UFFDIO_REGISTER of a MAP_DROPPABLE mapping fails with EINVAL.",
+    )
+
     # -- what /proc shows ------------------------------------------------------------------------------
     heap_label_touching: bool = _switch(
         ALWAYS,

@@ -49,7 +49,7 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
         return -ENOMEM
     if prot & ~_PROT_KNOWN:
         return -EINVAL
-    if pkey not in (-1, 0) and mm.fails(EINVAL):
+    if pkey != -1 and mm.fails(EINVAL):  # not allocated, or no protection keys at all
         return -EINVAL
     vma = mm.find_vma(start)
     if vma.vm_start >= end:

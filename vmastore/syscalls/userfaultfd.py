@@ -86,7 +86,7 @@ def _check(mm: Mm, vma: Vma, start: int, end: int, ctx: UffdCtx, asked: int) -> 
 def can_userfault(mm: Mm, vma: Vma, asked: int) -> bool:
     """vma_can_userfault(): anonymous, shmem or hugetlb; no MINOR on anonymous memory."""
     file = vma.attrs.vm_file
-    if vma.attrs.vm_flags & VM_DROPPABLE:
+    if vma.attrs.vm_flags & VM_DROPPABLE and mm.rules.uffd_refuses_droppable:
         return False
     shmem = file is not None and (file.is_shmem or (file.kind == "zero" and bool(vma.attrs.vm_flags & VM_SHARED)))
     huge = bool(vma.attrs.vm_flags & VM_HUGETLB)

@@ -153,7 +153,7 @@ def copy_vma(
     ctx = attrs.uffd
     broken_uffd = rules.uffd_merge_needs_event_remap and ctx is not None and not ctx.features & 4
     if dontunmap and rules.dontunmap_no_self_merge and vma.is_anonymous and vma.anon_vma is None:
-        low, high = _without_self(mm, prev, nxt, vma)
+        low, high = _without_self(mm, prev, nxt, vma, addr, end)
     else:
         low, high = prev, nxt
     merged = None
@@ -169,12 +169,10 @@ def copy_vma(
     return new, vma
 
 
-def _without_self(mm: Mm, prev: Vma, nxt: Vma, vma: Vma) -> tuple[Vma, Vma]:
-    """The neighbours of a copy that must not merge with its source; up to 6.11 then with neither."""
-    if prev is not vma and nxt is not vma:
-        return prev, nxt
+def _without_self(mm: Mm, prev: Vma, nxt: Vma, vma: Vma, addr: int, end: int) -> tuple[Vma, Vma]:
+    """The neighbours of a copy that must not merge with its source; up to 6.11, if they touch, with neither."""
     if not mm.rules.mmap_merge_new_range:
-        return mm.head, mm.tail
+        return (mm.head, mm.tail) if addr == vma.vm_end or end == vma.vm_start else (prev, nxt)
     return (mm.head if prev is vma else prev), (mm.tail if nxt is vma else nxt)
 
 
