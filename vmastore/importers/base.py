@@ -29,8 +29,11 @@ class TraceReader(Protocol):
     Any bad input raises InputError (naming file and line or byte) or is a counted skip.
     """
 
-    header: TraceHeader
-    files: list[FileInfo]
+    @property
+    def header(self) -> TraceHeader: ...
+
+    @property
+    def files(self) -> list[FileInfo]: ...
 
     def events(self) -> Iterator[Event]: ...
 

@@ -28,8 +28,8 @@ class JsonLines:
     in `cut` by its number. Any other line that is not a JSON object raises InputError.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.source = Source(path)
+    def __init__(self, path: str | Path | Source) -> None:
+        self.source = path if isinstance(path, Source) else Source(path)
         self.cut: int | None = None
 
     def fail(self, line: int, what: str) -> InputError:

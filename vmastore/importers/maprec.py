@@ -20,6 +20,7 @@ from vmastore.importers.observed import VmaList, parse_vma
 from vmastore.importers.processes import CLONE_FILES, Processes, Thread
 from vmastore.importers.rawcalls import clone_flags, typed
 from vmastore.importers.rawfiles import FileTracker
+from vmastore.importers.sources import Source
 
 _MALFORMED = (KeyError, ValueError, TypeError, IndexError, AttributeError)
 _CLONES = frozenset({"clone", "clone3", "fork", "vfork"})
@@ -29,14 +30,17 @@ _EXECS = frozenset({"execve", "execveat"})
 class MaprecReader:
     """One recording as a trace. `events()` may be called again: it reads the file anew."""
 
-    def __init__(self, path: str | Path, name: str | None = None) -> None:
+    def __init__(self, path: str | Path | Source, name: str | None = None) -> None:
         self._lines = JsonLines(path)
         head = self._lines.first()
+        source = self._lines.source
         if head.get("maprec") != 1:
-            raise InputError(f"{path}: maprec format {head.get('maprec')!r} is not known", hint="Upgrade vmastore.")
+            raise InputError(
+                f"{source.name}: maprec format {head.get('maprec')!r} is not known", hint="Upgrade vmastore."
+            )
         try:
             note = "the program: " + " ".join(head["argv"])
-            self.header = TraceHeader(name or stem(path), str(path), "maprec", head["release"], note=note)
+            self.header = TraceHeader(name or stem(source.path), source.name, "maprec", head["release"], note=note)
             self._first_pid = int(head["pid"])
         except _MALFORMED as error:
             raise self._lines.fail(1, f"not a maprec header: {error!r}") from None

@@ -28,13 +28,13 @@ Call = tuple[str, tuple[Arg, ...], int | None]  # call, arguments, result
 class VectorsReader:
     """One seed of a file. `readers` makes them."""
 
-    def __init__(self, path: str | Path, seed: int, release: str | None, name: str | None = None) -> None:
-        self._source = Source(path)
+    def __init__(self, source: Source, seed: int, release: str | None, name: str | None = None) -> None:
+        self._source = source
         self._seed = seed
         self.files: list[FileInfo] = []
         self.header = TraceHeader(
-            name or f"{stem(path)}-seed{seed}",
-            str(path),
+            name or f"{stem(source.path)}-seed{seed}",
+            source.name,
             "vectors",
             release,
             faults="recorded",
@@ -59,27 +59,28 @@ class VectorsReader:
         return []
 
 
-def readers(path: str | Path, name: str | None = None) -> list[VectorsReader]:
+def readers(path: str | Path | Source, name: str | None = None) -> list[VectorsReader]:
     """One reader for each seed of the file; with a name, they are called NAME-seedN."""
     seeds: list[int] = []
-    release = _RELEASE.search(stem(path))
-    for number, _, text in _lines(Source(path)):
+    source = path if isinstance(path, Source) else Source(path)
+    release = _RELEASE.search(stem(source.path))
+    for number, _, text in _lines(source):
         if number == 1 and text.startswith("#"):
             release = _RELEASE.search(text) or release
         if text.startswith("seed "):
-            seeds.append(_seed_number(path, number, text))
+            seeds.append(_seed_number(source, number, text))
     if len(set(seeds)) < len(seeds):
-        raise InputError(f"{path}: a seed occurs twice")
+        raise InputError(f"{source.name}: a seed occurs twice")
     if not seeds:
-        raise InputError(f"{path}: holds no seed", hint="Vectors have a line `seed N` before the operations.")
+        raise InputError(f"{source.name}: holds no seed", hint="Vectors have a line `seed N` before the operations.")
     shown = release[1] if release else None
-    return [VectorsReader(path, seed, shown, f"{name}-seed{seed}" if name else None) for seed in seeds]
+    return [VectorsReader(source, seed, shown, f"{name}-seed{seed}" if name else None) for seed in seeds]
 
 
-def _seed_number(path: str | Path, number: int, text: str) -> int:
+def _seed_number(source: Source, number: int, text: str) -> int:
     seed = text.removeprefix("seed ").strip()
     if not seed.isdecimal():
-        raise InputError(f"{path}:{number}: not a seed: {text!r}")
+        raise InputError(f"{source.name}:{number}: not a seed: {text!r}")
     return int(seed)
 
 

@@ -16,6 +16,7 @@ from vmastore.events.types import Arg, Event, FileInfo, ObservedVma, TraceHeader
 from vmastore.importers.base import Skip
 from vmastore.importers.jsonlines import JsonLines, Record, stem
 from vmastore.importers.observed import VmaList, parse_vma
+from vmastore.importers.sources import Source
 
 _UFFD_FDS = (70, 71)
 _UFFD_FLAGS = 0o2004000  # O_CLOEXEC | O_NONBLOCK
@@ -32,11 +33,11 @@ Known = dict[str, Any]  # result and errno, as the event's fields
 class VmafuzzReader:
     """One recording as a trace. `events()` may be called again: it reads the file anew."""
 
-    def __init__(self, path: str | Path, name: str | None = None) -> None:
+    def __init__(self, path: str | Path | Source, name: str | None = None) -> None:
         self._lines = JsonLines(path)
         self._head = self._lines.first()
         try:
-            self.header = _header(self._head, name or stem(path), str(path))
+            self.header = _header(self._head, name or stem(self._lines.source.path), self._lines.source.name)
             self._begin()
         except _MALFORMED as error:
             raise self._lines.fail(1, f"not a vmafuzz header: {error!r}") from None

@@ -1,0 +1,148 @@
+"""From what the user names to readers: the format is recognised by content, not by name."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import sys
+import tempfile
+import weakref
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, cast
+
+from vmastore.errors import InputError
+from vmastore.importers import vectors
+from vmastore.importers.base import TraceReader
+from vmastore.importers.jsonl import JsonlReader
+from vmastore.importers.maprec import MaprecReader
+from vmastore.importers.maps_file import MapsReader, is_maps_line, process_of
+from vmastore.importers.sources import Source
+from vmastore.importers.vmafuzz import VmafuzzReader
+
+Opener = Callable[[Source, "str | None"], "list[TraceReader]"]
+
+_JSON_TAG = re.compile(rb'\s*\{\s*"(vmatrace|vmafuzz|maprec)"\s*:')
+_JSON_FORMATS = {b"vmatrace": "jsonl", b"vmafuzz": "vmafuzz", b"maprec": "maprec"}
+_HEAD_LINES = 20  # of these, one decides
+
+
+def open_traces(path: str | Path, format: str = "auto", name: str | None = None) -> list[TraceReader]:
+    """The traces of one input, usually one; `vectors` hold one a seed.
+
+    path: a file (packed or not), the NAME or folder of a family of `strace -ff`, ``pid:1234``, or
+    ``-`` for standard input. format: ``auto`` or one of FORMATS. name: the trace's, else the file's.
+    Raises InputError for what is none of these, or is not of the format asked for.
+    """
+    if format != "auto" and format not in FORMATS:
+        raise InputError(f"unknown format {format!r}", hint=f"Formats: auto, {', '.join(FORMATS)}.")
+    path = str(path)
+    if process_of(path) is not None:
+        return [MapsReader(path, name)]
+    if path == "-":
+        return _standard_input(format, name)
+    source = Source(path)
+    kind = _kind_of(source) if format == "auto" else format
+    return OPENERS[kind](source, name)
+
+
+def _kind_of(source: Source) -> str:
+    """A family of logs has no file of that name: it is strace's to look for."""
+    return recognise(_head(source), source.name) if Path(source.path).is_file() else "strace"
+
+
+def _head(source: Source) -> list[bytes]:
+    batch: list[bytes] = next(iter(source.batches()), [])
+    return batch[:_HEAD_LINES]
+
+
+def recognise(lines: list[bytes], name: str = "input") -> str:
+    """The format of a text by its first lines; what looks like none of ours is strace's to judge."""
+    shown = [line for line in lines if line.strip()]
+    if not shown:
+        return "strace"
+    tag = _JSON_TAG.match(shown[0])
+    if tag:
+        return _JSON_FORMATS[tag[1]]
+    if shown[0].lstrip().startswith(b"{"):
+        raise InputError(
+            f"{name}: JSON lines of an unknown kind: {shown[0][:60].decode('utf-8', 'backslashreplace')!r}",
+            hint='The first line of a trace file begins with {"vmatrace": 1, … (see docs/trace-format.md).',
+        )
+    if is_maps_line(shown[0].rstrip(b"\r").decode("utf-8", "surrogateescape")):
+        return "maps"
+    if _is_vectors(shown):
+        return "vectors"
+    return "strace"
+
+
+def _is_vectors(lines: list[bytes]) -> bool:
+    first = next((line for line in lines if not line.startswith(b"#")), b"")
+    return re.match(rb"seed \d+\r?\Z", first) is not None
+
+
+# -- standard input
+
+
+def _standard_input(format: str, name: str | None) -> list[TraceReader]:
+    """strace's logs stream; the other formats are read twice, so they are put aside first."""
+    if format == "strace" or (format == "auto" and _strace_waits()):
+        return OPENERS["strace"](Source("-"), name or "stdin")
+    spool = cast(IO[bytes], tempfile.NamedTemporaryFile(prefix="vmastore-"))  # noqa: SIM115 (the readers keep it)
+    shutil.copyfileobj(_stdin(), spool)
+    spool.flush()
+    source = Source(spool.name)
+    source.name = "standard input"
+    kind = recognise(_head(source), source.name) if format == "auto" else format
+    readers = OPENERS[kind](source, name or "stdin")
+    for reader in readers:
+        weakref.finalize(reader, _keep, spool)  # the file goes when the last reader does
+    return readers
+
+
+def _strace_waits() -> bool:
+    """Whether the bytes that wait in standard input, which stay there, are the beginning of a strace log."""
+    if not isinstance(_stdin(), io.BufferedReader):
+        return False
+    head = cast(io.BufferedReader, _stdin()).peek(1)
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = zlib.decompressobj(31).decompress(head)
+        except zlib.error:
+            return False
+    lines = head.split(b"\n")
+    return b"\0" not in head and len(lines) > 1 and recognise(lines[:-1], "standard input") == "strace"
+
+
+def _stdin() -> IO[bytes]:
+    return cast(IO[bytes], getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode()))
+
+
+def _keep(_: Any) -> None:
+    """Hold a reference until the finalizer has run."""
+
+
+# -- one opener a format
+
+
+def _strace(source: Source, name: str | None) -> list[TraceReader]:
+    from vmastore.importers.strace import StraceReader
+
+    return [StraceReader([source.path], name=name)]
+
+
+def _vectors(source: Source, name: str | None) -> list[TraceReader]:
+    return list(vectors.readers(source, name))
+
+
+OPENERS: dict[str, Opener] = {
+    "strace": _strace,
+    "jsonl": lambda source, name: [JsonlReader(source, name)],
+    "vmafuzz": lambda source, name: [VmafuzzReader(source, name)],
+    "maprec": lambda source, name: [MaprecReader(source, name)],
+    "vectors": _vectors,
+    "maps": lambda source, name: [MapsReader(source, name)],
+}
+FORMATS = tuple(OPENERS)

@@ -1,0 +1,1 @@
+"""Traces and replays in the forms that people and other tools read."""
