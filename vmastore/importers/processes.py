@@ -28,6 +28,7 @@ class Processes:
     def __init__(self) -> None:
         self.threads: dict[int, Thread] = {}
         self.mms = 0  # numbers given so far
+        self.changes = 0  # how often a thread began or ended
         self._users: dict[int, int] = {}
 
     def new_mm(self) -> int:
@@ -41,6 +42,7 @@ class Processes:
             self.remove(tid)
         thread = Thread(tid, pid, mm, files)
         files.users += 1
+        self.changes += 1
         self.threads[tid] = thread
         self._use(mm, 1)
         return thread
@@ -57,6 +59,7 @@ class Processes:
         thread = self.threads.pop(tid, None)
         if thread is None:
             return None
+        self.changes += 1
         thread.files.users -= 1
         return thread, self._use(thread.mm, -1)
 

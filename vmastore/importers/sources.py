@@ -90,7 +90,7 @@ class Source:
         else:
             if Path(self.path).is_dir():
                 raise InputError(f"{self.name}: is a directory")
-            raw = Path(self.path).open("rb")
+            raw = Path(self.path).open("rb")  # noqa: SIM115 (closed by the caller)
         return self._decompress(cast(io.BufferedReader, raw))
 
     def _decompress(self, raw: io.BufferedReader) -> BinaryIO:

@@ -50,13 +50,14 @@ class StraceImporter:
         self._name = name
         self._source = source
         self._with_process_calls = with_process_calls
-        self._stacks = stacks
+        self.stacks = stacks
 
     # -- the log
 
     def feed(self, line: bytes) -> list[Event]:
         """The events that the next line of the log completes. The line may have its newline or not."""
         self.number += 1
+        self.account.lines += 1
         offset = self.offset
         self.offset += len(line) + (not line.endswith(b"\n"))
         self.step(line, self.number, offset)
@@ -64,12 +65,11 @@ class StraceImporter:
 
     def take(self) -> list[Event]:
         """The events of the lines stepped over."""
-        return self.tracker.take(stacks=self._stacks)
+        return self.tracker.take(stacks=self.stacks)
 
     def step(self, line: bytes, number: int, offset: int) -> None:
         """Read one line; `take` gives its events."""
         account = self.account
-        account.lines += 1
         before = account.skipped_lines + account.halves + account.frames
         records = self.joiner.feed(line, number, offset)
         if account.skipped_lines + account.halves + account.frames == before:

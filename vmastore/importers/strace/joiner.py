@@ -101,9 +101,9 @@ class Joiner:
         self.opened: dict[int, Pending] = {}
         self.tids = Tids()
         self._lexer = Lexer()
-        self._times = TimeKeeper()
+        self.times = TimeKeeper()
         self._fragment: _Fragment | None = None
-        self._last_entry: int | None = None
+        self.last_entry: int | None = None
         self._told: int | None = None  # the thread whose cut call was given as Opened already
         self.shape: Line | None = None  # the last line that had a call: what lines of this log look like
 
@@ -190,7 +190,7 @@ class Joiner:
         if kind is Kind.NOTE:
             return self._note(line, number, offset)
         tid = self.tids.of(line)
-        time_ns = self._times.ns(line.clock, line.time_ns)
+        time_ns = self.times.ns(line.clock, line.time_ns)
         self.shape = line
         if kind is Kind.CALL:
             self.never_resumed(tid)
@@ -208,7 +208,7 @@ class Joiner:
     def _entry(self, tid: int, line: Line, number: int, offset: int) -> list[Record]:
         self.never_resumed(tid)
         self.opened[tid] = Pending(line.name, line.text, number, offset, line.detail)
-        self._last_entry = tid
+        self.last_entry = tid
         self.account.halves += 1
         told, self._told = self._told, None
         if real_name(line.name) in CLONES and told != tid:
@@ -283,7 +283,7 @@ class Joiner:
 
     def _text(self, raw: bytes, line: Line, number: int, offset: int) -> list[Record]:
         """Text without a pid: the rest of a half that lost its head (-z), glued text, or just text."""
-        last = self._last_entry
+        last = self.last_entry
         if last is not None and last in self.opened and _TAIL.match(raw):
             pending = self.opened.pop(last)
             return self._called(last, pending.name, pending.text + raw, None, number, offset, entry=False)
@@ -337,6 +337,11 @@ class Tids:
             tid = self.main or 0
         self._alive[tid] = None
         return tid
+
+    @property
+    def lone(self) -> int | None:
+        """The only thread alive, as far as the log's lines show."""
+        return next(iter(self._alive)) if len(self._alive) == 1 else None
 
     def attached(self, tid: int) -> None:
         """strace says that it traces `tid` now."""

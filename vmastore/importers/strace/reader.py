@@ -9,6 +9,7 @@ from vmastore.errors import InputError
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
 from vmastore.importers.sources import Member, Source, family, member_of
+from vmastore.importers.strace.fast import FastPath
 from vmastore.importers.strace.importer import StraceImporter
 from vmastore.importers.strace.merge import merge
 from vmastore.importers.strace.survey import Survey, survey
@@ -63,14 +64,20 @@ class StraceReader:
     def _log(self, batches: Iterator[list[bytes]]) -> Iterator[Event]:
         importer = self.importer
         importer.number = importer.offset = 0
+        fast = None if importer.stacks else FastPath(importer)
         for batch in batches:
-            for line in batch:
-                yield from importer.feed(line)
+            if fast is None:
+                for line in batch:
+                    yield from importer.feed(line)
+            else:
+                fast.run(batch)
+                yield from importer.take()
 
     def _family(self) -> Iterator[Event]:
         importer = self.importer
         for tid, line, number, offset in merge(self._members):
             importer.joiner.tids.forced = tid
+            importer.account.lines += 1
             importer.step(line, number, offset)
             yield from importer.take()
 

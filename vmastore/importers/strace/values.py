@@ -86,6 +86,11 @@ MASK64 = (1 << 64) - 1
 
 
 def _unsigned(token: bytes) -> int:
+    if token.startswith(b"0x"):
+        try:
+            return int(token, 16) & MASK64
+        except ValueError:
+            pass
     return number(bare(token)) & MASK64
 
 

@@ -1,0 +1,223 @@
+"""The short way for the commonest lines: memory calls whose arguments are numbers and nothing else.
+
+A line that is not exactly of that form goes the general way (`StraceImporter.step`), and so does
+every line while a call is cut in two or a new thread's parent is looked for. Both ways give the same
+events; only the speed differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vmastore.events.types import Event
+from vmastore.importers.processes import Thread
+from vmastore.importers.strace import values
+from vmastore.importers.strace.arguments import SIMPLE, Args
+from vmastore.importers.strace.importer import StraceImporter
+from vmastore.importers.strace.joiner import Pending
+from vmastore.importers.strace.lexer import Clock, Line, day_ns, seconds_ns
+from vmastore.importers.strace.scan import Unparsed, parse_result
+from vmastore.importers.strace.values import Memo
+
+Reader = Callable[[list[bytes]], Args]  # arguments as printed → values; ValueError: not the short way
+_Outcome = tuple[int | None, int, bool]  # result, errno, injected
+
+_MAP_ANONYMOUS = 0x20
+# the unit of a printed time, by its length: since the epoch in µs and ns, 0 for a time of day
+_SCALE = {17: 1_000, 20: 1, 15: 0, 8: 0}
+_UNFINISHED = b" <unfinished ...>"
+_LESS_THAN, _GREATER_THAN = b"<>"
+_new = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
+
+
+def _pair(first: Memo, second: Memo) -> Reader:
+    def read(tokens: list[bytes]) -> Args:
+        a, b = tokens
+        return first[a], second[b]
+
+    return read
+
+
+def _triple(first: Memo, second: Memo, third: Memo) -> Reader:
+    def read(tokens: list[bytes]) -> Args:
+        a, b, c = tokens
+        return first[a], second[b], third[c]
+
+    return read
+
+
+def _mmap(addr: Memo, length: Memo, prot: Memo, flags: Memo, fd: Memo, offset: Memo) -> Reader:
+    def read(tokens: list[bytes]) -> Args:
+        a, b, c, d, e, f = tokens
+        bits = flags[d]
+        if not bits & _MAP_ANONYMOUS and fd[e] >= 0:
+            raise Unparsed("a file")
+        return addr[a], length[b], prot[c], bits, fd[e], offset[f]
+
+    return read
+
+
+def _mremap(addr: Memo, old: Memo, new: Memo, flags: Memo, new_addr: Memo) -> Reader:
+    def read(tokens: list[bytes]) -> Args:
+        if len(tokens) == 4:
+            tokens.append(b"0")
+        a, b, c, d, e = tokens
+        return addr[a], old[b], new[c], flags[d], new_addr[e]
+
+    return read
+
+
+def _single(only: Memo) -> Reader:
+    def read(tokens: list[bytes]) -> Args:
+        (a,) = tokens
+        return (only[a],)
+
+    return read
+
+
+_FORMS: dict[str, Reader] = {
+    "mmap": _mmap(*SIMPLE["mmap"]),
+    "mremap": _mremap(*SIMPLE["mremap"]),
+    "brk": _single(*SIMPLE["brk"]),
+    **{name: _pair(*SIMPLE[name]) for name in ("munmap", "mlock", "munlock")},
+    **{name: _triple(*SIMPLE[name]) for name in ("mprotect", "madvise", "mlock2", "msync")},
+}
+_CALLS = {name.encode(): (name, read) for name, read in _FORMS.items()}
+_RESUMED = {b"<... " + name: form for name, form in _CALLS.items()}
+
+
+class _Results(dict[bytes, _Outcome]):
+    """What stands behind the closing parenthesis, its padding included, remembered."""
+
+    def __missing__(self, text: bytes) -> _Outcome:
+        gap, _, value = text.partition(b"= ")
+        try:
+            outcome: _Outcome = (int(value, 0), 0, False)
+            if gap.strip():
+                raise Unparsed("text behind the call")
+        except ValueError:
+            result = parse_result(text)
+            if result.value is None or result.duration_ns is not None or result.decoration:
+                raise Unparsed("not the short way") from None
+            outcome = (None if result.errno else result.value, result.errno, result.injected)
+        if len(self) >= values.MEMO_LIMIT:
+            self.clear()
+        self[text] = outcome
+        return outcome
+
+
+class FastPath:
+    """Reads batches of one log's lines for an importer."""
+
+    def __init__(self, importer: StraceImporter) -> None:
+        self._importer = importer
+        self._known: dict[bytes, Thread] = {}  # by the pid as printed
+        self._lone: Thread | None = None  # whose all lines without a pid are
+        self._separator = b" "  # behind the pid
+        self._clock: Clock | None = None
+        self._durations = False
+        self._changes = -1
+        self._results = _Results()
+        self._duration = Memo(lambda text: seconds_ns(text.rstrip(b">\r")))
+
+    def run(self, lines: list[bytes]) -> None:
+        """Read lines without their newlines; `importer.take` gives the events."""
+        importer, known, results, duration = self._importer, self._known, self._results, self._duration
+        tracker, joiner, account = importer.tracker, importer.joiner, importer.account
+        opened, births, out = joiner.opened, tracker.births, tracker.out
+        separator, lone, clock, durations = self._view()
+        seq, end, halves, wholes = tracker.seq, importer.offset, 0, 0
+        for number, line in enumerate(lines, importer.number + 1):
+            begin, end = end, end + len(line) + 1
+            try:
+                thread, rest = lone, line
+                if thread is None:
+                    head, _, rest = line.partition(separator)
+                    thread, rest = known[head], rest.lstrip()
+                if clock is not None:
+                    stamp, _, rest = rest.partition(b" ")
+                    unit = _SCALE[len(stamp)]
+                tid = thread.tid
+                if rest[0] == _LESS_THAN:
+                    head, _, rest = rest.partition(b" resumed>")
+                    name, read = _RESUMED[head]
+                    joined, text, *_ = opened[tid]
+                    if joined != name:
+                        raise Unparsed
+                    rest = text + rest
+                else:
+                    head, _, rest = rest.partition(b"(")
+                    name, read = _CALLS[head]
+                    if tid in opened:
+                        raise Unparsed
+                    if rest[-1] == _GREATER_THAN and rest.endswith(_UNFINISHED):
+                        opened[tid] = _new(Pending, (name, rest[:-17], number, begin, "unfinished"))
+                        joiner.last_entry = tid
+                        halves += 1
+                        continue
+                    joined = ""
+                rest, _, tail = rest.partition(b")")
+                tail, _, last = tail.partition(b" <") if durations else (tail, b"", b"")
+                result, errno, injected = results[tail]
+                args = read(rest.split(b", "))
+                ts = None
+                if clock is not None:
+                    ts = int(stamp.replace(b".", b"")) * unit if unit else self._day(stamp)
+                    if last and not joined:
+                        ts += duration[last]
+                mm, pid = thread.mm, thread.pid
+                if births or not mm:
+                    raise Unparsed
+                if joined:
+                    del opened[tid]
+                seq, wholes = seq + 1, wholes + 1
+                row = (seq, mm, pid, tid, ts, name, args, result, errno, None, injected, None, number, begin)
+                out.append(_new(Event, row))
+            except (Unparsed, KeyError, ValueError, IndexError):
+                seq = self._general(seq, line, number, begin)
+                separator, lone, clock, durations = self._view()
+        importer.number, importer.offset, tracker.seq = importer.number + len(lines), end, seq
+        account.lines, account.halves = account.lines + len(lines), account.halves + halves
+        account.recorded += wholes
+
+    def _view(self) -> tuple[bytes, Thread | None, Clock | None, bool]:
+        return self._separator, self._lone, self._clock, self._durations
+
+    def _general(self, seq: int, line: bytes, number: int, begin: int) -> int:
+        """Read one line the general way; takes and returns the sequence number reached."""
+        self._importer.tracker.seq = seq
+        self._importer.step(line, number, begin)
+        self._learn(line)
+        return self._importer.tracker.seq
+
+    def _day(self, stamp: bytes) -> int:
+        return self._importer.joiner.times.ns(Clock.DAY, day_ns(stamp)) or 0
+
+    def _learn(self, line: bytes) -> None:
+        """What the last line of the general way shows about the lines to come."""
+        importer = self._importer
+        joiner, processes = importer.joiner, importer.tracker.processes
+        if processes.changes != self._changes:
+            self._changes = processes.changes
+            self._known.clear()
+        shape = joiner.shape
+        self._lone = None
+        if shape is None or joiner.busy or importer.lookahead.holding or not _readable(shape):
+            self._known.clear()
+            return
+        self._clock = shape.clock
+        self._durations = self._durations or line.endswith(b">")
+        if shape.tid is None:
+            self._lone = processes.threads.get(-1 if joiner.tids.lone is None else joiner.tids.lone)
+            return
+        thread = processes.threads.get(shape.tid)
+        bracketed = line.startswith(b"[pid")
+        self._separator = b"] " if bracketed else b" "
+        if thread is not None:
+            self._known[(b"[pid %5d" if bracketed else b"%d") % shape.tid] = thread
+
+
+def _readable(shape: Line) -> bool:
+    """Whether the prefix is one that `run` cuts off: a pid and a time at most."""
+    plain = shape.comm is None and shape.number is None and shape.ip is None
+    return plain and shape.clock is not Clock.PREVIOUS
