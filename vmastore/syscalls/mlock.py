@@ -36,7 +36,7 @@ def sys_mlock(mm: Mm, start: int, length: int, flags: int = 0) -> int:
     if mm.fails(ENOMEM) and _over_limit(mm, length):
         return -ENOMEM
     error = _apply(mm, start, length, vm_flags)
-    if error:
+    if error or not length:
         return error
     if not mm_populate(mm, start, start + length, ignore_errors=False):
         return -ENOMEM  # -EFAULT as POSIX has it

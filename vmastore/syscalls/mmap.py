@@ -180,7 +180,7 @@ def _file_flags(
 ) -> tuple[int, int]:
     """(errno or 0, vm_flags) of a file mapping."""
     kind = flags & MAP_TYPE
-    if pgoff + (length >> PAGE_SHIFT) > _max_pages(file):
+    if pgoff > (_max_bytes(file) - length) >> PAGE_SHIFT:
         return EOVERFLOW, vm_flags
     if kind not in (MAP_SHARED, MAP_SHARED_VALIDATE, MAP_PRIVATE):
         return EINVAL, vm_flags
@@ -213,11 +213,11 @@ def _sealed_below(mm: Mm, addr: int, length: int) -> bool:
     return False
 
 
-def _max_pages(file: File) -> int:
-    """file_mmap_ok(): the largest file size of its kind, in pages."""
+def _max_bytes(file: File) -> int:
+    """file_mmap_ok(): how large a file of its kind may be (s_maxbytes)."""
     if file.kind in ("regular", "memfd", "shmem", "shm", "hugetlb", "tmpfs"):
-        return (1 << 63) >> PAGE_SHIFT
-    return 1 << 64
+        return (1 << 63) - 1
+    return 1 << 80
 
 
 def _lacks(mm: Mm, mode: bool | None) -> bool:

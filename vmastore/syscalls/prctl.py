@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EBADF, EINVAL, ENOMEM, EPERM
+from errno import EAGAIN, EBADF, EINVAL, ENOMEM, EPERM
 
 from vmastore.mm.flags import PAGE_SIZE, U64, VM_MERGEABLE
 from vmastore.mm.ksm import ksm_compatible
@@ -63,7 +63,8 @@ def _set_anon_name(mm: Mm, opt: int, start: int, length_in: int, name_ptr: int, 
         file = vma.attrs.vm_file
         if file is not None and not (mm.rules.anon_name_shmem and file.kind in ("shmem", "memfd")):
             return -EBADF
-        return update_vma(mm, vma, prev, low, high, vma.attrs.vm_flags, name)
+        changed = update_vma(mm, vma, prev, low, high, vma.attrs.vm_flags, name)
+        return -EAGAIN if changed == -ENOMEM else changed
 
     error = walk(mm, start, end, visit)
     return error
