@@ -27,7 +27,7 @@ class Config:
     stack_guard_gap: int = 256  # pages
     thp: str = "madvise"  # always, madvise, never
     shmem_thp: str = "never"
-    anon_name: bool = True
+    anon_name: bool | None = None  # CONFIG_ANON_VMA_NAME
     userfaultfd: bool = True
     ksm: bool = True
     hugepage: bool = True  # CONFIG_TRANSPARENT_HUGEPAGE

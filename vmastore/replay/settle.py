@@ -6,6 +6,7 @@ from itertools import product
 
 from vmastore.events import Event, ObservedVma
 from vmastore.mm.flags import perms
+from vmastore.mm.merge import UNSURE_FORKED
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import AnonVma, Vma
 from vmastore.replay.resync import clone_mm
@@ -44,12 +45,12 @@ def settle(world: World, event: Event, before: Mm, outcome: Outcome, seen: dict[
     before: the address space as it was before the event. Only VMAs that the uncertain decisions
     touch are varied.
     """
-    ranges = [(d.vm_start, d.vm_end) for d in outcome.decisions if not d.certain]
-    starts = [v.vm_start for v in before.vmas() if v.unsure and _touches(v, ranges)][:_MOST]
-    for written in product((False, True), repeat=len(starts)):
+    ranges = [(d.vm_start, d.vm_end) for d in outcome.decisions]
+    unsure = [v for v in before.vmas() if v.unsure and _touches(v, ranges)][:_MOST]
+    for links in product(*(range(3 if v.unsure == UNSURE_FORKED else 2) for v in unsure)):
         trial = clone_mm(before)
-        for start, faulted in zip(starts, written, strict=True):
-            _set_state(trial, start, faulted)
+        for vma, count in zip(unsure, links, strict=True):
+            _set_state(trial, vma.vm_start, count)
         kept = world.mms.get(event.mm)
         world.mms[event.mm] = trial
         world.apply(event)
@@ -64,15 +65,14 @@ def _touches(vma: Vma, ranges: list[tuple[int, int]]) -> bool:
     return any(vma.vm_start <= end and start <= vma.vm_end for start, end in ranges)
 
 
-def _set_state(mm: Mm, start: int, faulted: bool) -> None:
+def _set_state(mm: Mm, start: int, links: int) -> None:
+    """links: 0 unwritten, 1 written here, 2 written before the fork that made this address space."""
     vma = mm.vma_lookup(start)
     if vma is None:
         return
-    if not faulted:
-        vma.anon_vma, vma.chain = None, ()
-    elif vma.anon_vma is None:
-        vma.anon_vma = AnonVma()
-        vma.chain = (vma.anon_vma,)
+    if len(vma.chain) != links:
+        vma.chain = tuple(AnonVma() for _ in range(links))
+        vma.anon_vma = vma.chain[0] if links else None
     vma.unsure = 0
 
 

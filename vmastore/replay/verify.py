@@ -173,12 +173,15 @@ class Verifier:
         bad = self._differences(mm, seen, keys)
         if not bad and mm.map_count == len(seen):
             self._settled_by(mm, seen, keys)
+            self._forget_flags(seen, keys)
             self._doubt[event.mm] = False
             return
         if self._settle(event, mm, seen):
+            self._forget_flags(seen, keys)
             return
         self._mismatch(event, mm, seen, bad)
         resync(mm, sorted(seen.values()), self.world.images)
+        self._forget_flags(seen, keys)
         self._shown.pop(mm.number, None)
         self._doubt[event.mm] = False
 
@@ -250,6 +253,15 @@ class Verifier:
                 self.report.settled += 1
 
                 anon_vma_prepare(mm, vma)
+
+    def _forget_flags(self, seen: Lines, keys: set[int]) -> None:
+        """VmFlags that a recording reads only now and then say nothing about later moments."""
+        if self.world.header.format == "vmafuzz":
+            return
+        for start in keys:
+            line = seen.get(start)
+            if line is not None and (line.vm_flags is not None or line.written is not None):
+                seen[start] = line._replace(vm_flags=None, written=None)
 
     def _settle(self, event: Event, mm: Mm, seen: Lines) -> bool:
         """Whether another state of what the trace does not show explains the observation."""

@@ -78,9 +78,13 @@ def config_of(header: TraceHeader, max_map_count: int | None = None) -> Config:
     return config
 
 
+Files = Mapping[int, FileInfo] | list[FileInfo] | Callable[[], list[FileInfo]]
+
+
 class World:
     """All address spaces of a trace under one rule set.
 
+    files: what the trace knows of its open file descriptions; a function where the list still grows.
     faults: `recorded` (as the events say; where the header says the trace shows none, a VMA that
     could have been written is unsure), `written`, `untouched`.
     """
@@ -88,7 +92,7 @@ class World:
     def __init__(
         self,
         header: TraceHeader,
-        files: Mapping[int, FileInfo] | list[FileInfo],
+        files: Files,
         rules: RuleSet,
         *,
         faults: str = "recorded",
@@ -135,7 +139,7 @@ class World:
         return found
 
     def _make_file(self, number: int) -> File:
-        infos = self.infos
+        infos = self.infos() if callable(self.infos) else self.infos
         info: FileInfo | None
         if isinstance(infos, list):
             info = infos[number - 1] if number <= len(infos) and infos[number - 1].file == number else None

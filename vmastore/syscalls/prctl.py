@@ -18,10 +18,11 @@ _REFUSED = set("\\`$[]")
 
 def sys_prctl(mm: Mm, option: int, arg2: int, arg3: int, arg4: int, arg5: int, name: str | None) -> int:
     """Returns what the kernel returned for options without effect on VMAs, else 0 or -errno."""
-    if option == uapi.PR_SET_VMA and mm.config.anon_name:
-        return _set_anon_name(mm, arg2, arg3, arg4, arg5, name)
     if option == uapi.PR_SET_VMA:
-        return -EINVAL
+        built_in = mm.config.anon_name
+        if built_in is None:
+            built_in = not mm.fails(EINVAL)
+        return _set_anon_name(mm, arg2, arg3, arg4, arg5, name) if built_in else -EINVAL
     if option == uapi.PR_SET_MEMORY_MERGE and mm.rules.prctl_memory_merge and mm.config.ksm:
         return _memory_merge(mm, arg2, arg3 or arg4 or arg5)
     if option == uapi.PR_SET_MDWE and mm.rules.mdwe and not (mm.observed and mm.expect_errno):

@@ -1,22 +1,25 @@
 """The short way for the commonest lines: memory calls whose arguments are numbers and nothing else.
 
-A line that is not exactly of that form goes the general way (`StraceImporter.step`), and so does
+A line that is not exactly of that form goes the general way (the joiner, `step`), and so does
 every line while a call is cut in two or a new thread's parent is looked for. Both ways give the same
 events; only the speed differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 from vmastore.events.types import Event
 from vmastore.importers.processes import Thread
 from vmastore.importers.strace import values
 from vmastore.importers.strace.arguments import SIMPLE, Args
-from vmastore.importers.strace.importer import StraceImporter
-from vmastore.importers.strace.joiner import Pending
+from vmastore.importers.strace.joiner import Called, Joiner, Pending
 from vmastore.importers.strace.lexer import Clock, Line, day_ns, seconds_ns
-from vmastore.importers.strace.scan import Unparsed, parse_result
+from vmastore.importers.strace.lookahead import Lookahead
+from vmastore.importers.strace.numbers import real_name
+from vmastore.importers.strace.scan import Result, Unparsed, parse_result, split_call
+from vmastore.importers.strace.tracker import LIFE, Tracker
 from vmastore.importers.strace.values import Memo
 
 Reader = Callable[[list[bytes]], Args]  # arguments as printed → values; ValueError: not the short way
@@ -25,6 +28,7 @@ _Outcome = tuple[int | None, int, bool]  # result, errno, injected
 _MAP_ANONYMOUS = 0x20
 # the unit of a printed time, by its length: since the epoch in µs and ns, 0 for a time of day
 _SCALE = {17: 1_000, 20: 1, 15: 0, 8: 0}
+_DURATION = re.compile(rb" <\d+\.\d+>\r?\Z")  # -T
 _UNFINISHED = b" <unfinished ...>"
 _LESS_THAN, _GREATER_THAN = b"<>"
 _new = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
@@ -106,11 +110,43 @@ class _Results(dict[bytes, _Outcome]):
         return outcome
 
 
-class FastPath:
-    """Reads batches of one log's lines for an importer."""
+class _WholeResults(dict[bytes, Result]):
+    """The same in full."""
 
-    def __init__(self, importer: StraceImporter) -> None:
-        self._importer = importer
+    def __missing__(self, text: bytes) -> Result:
+        result = parse_result(text)
+        if result.value is None or result.duration_ns is not None:
+            raise Unparsed("not the short way")
+        if len(self) >= values.MEMO_LIMIT:
+            self.clear()
+        self[text] = result
+        return result
+
+
+class _Names(dict[bytes, str]):
+    """The calls that change no thread, by their names as printed."""
+
+    def __missing__(self, text: bytes) -> str:
+        name = text.decode("ascii", "replace")
+        if not name.isidentifier() or not name.isascii() or real_name(name) in LIFE or len(self) > 1000:
+            raise KeyError(text)
+        self[text] = real_name(name)
+        return self[text]
+
+
+_NAMES = _Names()
+
+
+class FastPath:
+    """Reads lines of one log: the short way where it can, else by `step`."""
+
+    def __init__(
+        self, joiner: Joiner, tracker: Tracker, lookahead: Lookahead, step: Callable[[bytes, int, int], None]
+    ) -> None:
+        self._joiner = joiner
+        self._tracker = tracker
+        self._lookahead = lookahead
+        self._step = step
         self._known: dict[bytes, Thread] = {}  # by the pid as printed
         self._lone: Thread | None = None  # whose all lines without a pid are
         self._separator = b" "  # behind the pid
@@ -118,16 +154,17 @@ class FastPath:
         self._durations = False
         self._changes = -1
         self._results = _Results()
+        self._whole = _WholeResults()
         self._duration = Memo(lambda text: seconds_ns(text.rstrip(b">\r")))
 
-    def run(self, lines: list[bytes]) -> None:
-        """Read lines without their newlines; `importer.take` gives the events."""
-        importer, known, results, duration = self._importer, self._known, self._results, self._duration
-        tracker, joiner, account = importer.tracker, importer.joiner, importer.account
+    def run(self, lines: Sequence[bytes], first: int, end: int) -> None:
+        """Read lines, without their newlines, from line number `first` at byte `end` on."""
+        known, results, duration = self._known, self._results, self._duration
+        tracker, joiner, account = self._tracker, self._joiner, self._tracker.account
         opened, births, out = joiner.opened, tracker.births, tracker.out
         separator, lone, clock, durations = self._view()
-        seq, end, halves, wholes = tracker.seq, importer.offset, 0, 0
-        for number, line in enumerate(lines, importer.number + 1):
+        seq, halves, wholes = tracker.seq, 0, 0
+        for number, line in enumerate(lines, first):
             begin, end = end, end + len(line) + 1
             try:
                 thread, rest = lone, line
@@ -176,7 +213,7 @@ class FastPath:
             except (Unparsed, KeyError, ValueError, IndexError):
                 seq = self._general(seq, line, number, begin)
                 separator, lone, clock, durations = self._view()
-        importer.number, importer.offset, tracker.seq = importer.number + len(lines), end, seq
+        tracker.seq = seq
         account.lines, account.halves = account.lines + len(lines), account.halves + halves
         account.recorded += wholes
 
@@ -184,29 +221,60 @@ class FastPath:
         return self._separator, self._lone, self._clock, self._durations
 
     def _general(self, seq: int, line: bytes, number: int, begin: int) -> int:
-        """Read one line the general way; takes and returns the sequence number reached."""
-        self._importer.tracker.seq = seq
-        self._importer.step(line, number, begin)
-        self._learn(line)
-        return self._importer.tracker.seq
+        """Read a line that is not of the short form; takes and returns the sequence number reached."""
+        self._tracker.seq = seq
+        call = self._call(line, number, begin)
+        if call is None:
+            self._step(line, number, begin)
+            self._learn(line)
+        else:
+            self._tracker.account.recorded += 1
+            self._tracker.record(call)
+        return self._tracker.seq
+
+    def _call(self, line: bytes, number: int, begin: int) -> Called | None:
+        """A whole call with any arguments, of a line whose prefix is known; None for any other line."""
+        try:
+            thread, rest = self._lone, line
+            if thread is None:
+                head, _, rest = line.partition(self._separator)
+                thread, rest = self._known[head], rest.lstrip()
+            stamp, last = b"", b""
+            if self._clock is not None:
+                stamp, _, rest = rest.partition(b" ")
+            head, _, rest = rest.partition(b"(")
+            name = _NAMES[head]
+            if thread.tid in self._joiner.opened or rest.endswith(b"...>"):
+                return None
+            tokens, tail = split_call(rest)
+            if self._durations:
+                tail, _, last = tail.rpartition(b" <")
+            result = self._whole[tail]
+            time_ns = self._time(stamp) + (self._duration[last] if last else 0) if stamp else None
+        except (Unparsed, KeyError, ValueError):
+            return None
+        return Called(thread.tid, name, tokens, result, time_ns, number, begin)
+
+    def _time(self, stamp: bytes) -> int:
+        unit = _SCALE[len(stamp)]
+        return int(stamp.replace(b".", b"")) * unit if unit else self._day(stamp)
 
     def _day(self, stamp: bytes) -> int:
-        return self._importer.joiner.times.ns(Clock.DAY, day_ns(stamp)) or 0
+        return self._joiner.times.ns(Clock.DAY, day_ns(stamp)) or 0
 
     def _learn(self, line: bytes) -> None:
         """What the last line of the general way shows about the lines to come."""
-        importer = self._importer
-        joiner, processes = importer.joiner, importer.tracker.processes
+        joiner, processes = self._joiner, self._tracker.processes
         if processes.changes != self._changes:
             self._changes = processes.changes
             self._known.clear()
         shape = joiner.shape
         self._lone = None
-        if shape is None or joiner.busy or importer.lookahead.holding or not _readable(shape):
+        if shape is None or joiner.busy or self._lookahead.holding or not _readable(shape):
             self._known.clear()
             return
         self._clock = shape.clock
-        self._durations = self._durations or line.endswith(b">")
+        self._durations = self._durations or bool(_DURATION.search(line))
         if shape.tid is None:
             self._lone = processes.threads.get(-1 if joiner.tids.lone is None else joiner.tids.lone)
             return

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vmastore.events.types import Arg, Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
 from vmastore.importers.descriptors import FdTable
 from vmastore.importers.strace.account import Account
+from vmastore.importers.strace.fast import FastPath
 from vmastore.importers.strace.filecalls import FILE_CALLS
 from vmastore.importers.strace.joiner import Joiner
 from vmastore.importers.strace.lookahead import Lookahead
@@ -45,6 +46,7 @@ class StraceImporter:
         self.joiner.tids.main = main_tid
         self.tracker = Tracker(self.account, FILE_CALLS)
         self.lookahead = Lookahead(self.tracker, 0 if live else LOOKAHEAD)
+        self._fast = FastPath(self.joiner, self.tracker, self.lookahead, self.step)
         self.number = 0  # of the last line fed
         self.offset = 0  # of the next line
         self._name = name
@@ -56,11 +58,21 @@ class StraceImporter:
 
     def feed(self, line: bytes) -> list[Event]:
         """The events that the next line of the log completes. The line may have its newline or not."""
-        self.number += 1
-        self.account.lines += 1
-        offset = self.offset
-        self.offset += len(line) + (not line.endswith(b"\n"))
-        self.step(line, self.number, offset)
+        bare = line.removesuffix(b"\n")
+        return self.feed_batch((bare,))
+
+    def feed_batch(self, lines: Sequence[bytes]) -> list[Event]:
+        """The events that the next lines complete: whole lines without their newlines."""
+        first, offset = self.number + 1, self.offset
+        self.number += len(lines)
+        self.offset += sum(map(len, lines)) + len(lines)
+        if self.stacks:
+            self.account.lines += len(lines)
+            for number, line in enumerate(lines, first):
+                self.step(line, number, offset)
+                offset += len(line) + 1
+        else:
+            self._fast.run(lines, first, offset)
         return self.take()
 
     def take(self) -> list[Event]:

@@ -9,7 +9,6 @@ from vmastore.errors import InputError
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
 from vmastore.importers.sources import Member, Source, family, member_of
-from vmastore.importers.strace.fast import FastPath
 from vmastore.importers.strace.importer import StraceImporter
 from vmastore.importers.strace.merge import merge
 from vmastore.importers.strace.survey import Survey, survey
@@ -64,14 +63,8 @@ class StraceReader:
     def _log(self, batches: Iterator[list[bytes]]) -> Iterator[Event]:
         importer = self.importer
         importer.number = importer.offset = 0
-        fast = None if importer.stacks else FastPath(importer)
         for batch in batches:
-            if fast is None:
-                for line in batch:
-                    yield from importer.feed(line)
-            else:
-                fast.run(batch)
-                yield from importer.take()
+            yield from importer.feed_batch(batch)
 
     def _family(self) -> Iterator[Event]:
         importer = self.importer

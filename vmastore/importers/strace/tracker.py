@@ -271,3 +271,4 @@ class Tracker:
 
 _CLONES = frozenset({"clone", "clone3", "fork", "vfork"})
 _EXECS = frozenset({"execve", "execveat"})
+LIFE = _CLONES | _EXECS  # the calls that make threads or change what they run
