@@ -58,7 +58,7 @@ def parse(name: str, tokens: Tokens) -> Args:
         return _simple(name, simple, tokens)
     special = _SPECIAL.get(name)
     if special is None:
-        return tuple(_any(token) for token in tokens)
+        return tuple([_ANY[token] if len(token) < 100 else _any(token) for token in tokens])
     try:
         return special(tokens)
     except (IndexError, ValueError) as error:
@@ -74,16 +74,27 @@ def _simple(name: str, memos: tuple[Memo, ...], tokens: Tokens) -> Args:
     return tuple(map(getitem, memos, tokens))
 
 
+class _Any(dict[bytes, Arg]):
+    """An argument of a call that we know nothing of, remembered."""
+
+    def __missing__(self, token: bytes) -> Arg:
+        if len(self) >= values.MEMO_LIMIT:
+            self.clear()
+        self[token] = value = _any(token)
+        return value
+
+
 def _any(token: bytes) -> Arg:
-    """An argument of a call that we know nothing of."""
     text = string(token)
     if text is not None:
         return text
-    plain = bare(token)
     try:
-        return values.number(plain)
+        return values.number(bare(token))
     except Unparsed:
         return token.decode("utf-8", "backslashreplace")
+
+
+_ANY = _Any()
 
 
 def _pointer(token: bytes) -> int | None:

@@ -36,6 +36,18 @@ def split_call(text: bytes) -> tuple[list[bytes], bytes]:
 
     Raises Unparsed when the parenthesis that closes the call is missing.
     """
+    inside, _, tail = text.partition(b")")
+    if tail.startswith(b" ") and not _BRACKETS.search(inside):
+        tokens = inside.split(b", ") if inside else []
+        if b"<" not in inside or all(b"<" not in token or token.endswith(b">") for token in tokens):
+            return tokens, tail
+    return _split_structured(text)
+
+
+_BRACKETS = re.compile(rb'["([{]|/\*')
+
+
+def _split_structured(text: bytes) -> tuple[list[bytes], bytes]:
     arguments: list[bytes] = []
     depth = begin = 0
     for token in _STRUCTURE.finditer(text):
