@@ -1,0 +1,78 @@
+"""Events to rows and back. The stored form of an event is what its hash covers.
+
+A row is (mm, pid, tid, ts_ns, call, args, result, errno, file, injected, site, source_line,
+source_offset): `args` is the JSON array of the arguments, `result` signed 64 bits. Payload version 1.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from hashlib import blake2b
+from typing import Any
+
+from vmastore.events.types import Event
+
+DIGEST = 16  # bytes of the chain hash
+GENESIS = bytes(DIGEST)  # the hash before the first event
+PAYLOAD_VERSION = 1
+
+_TOP = 1 << 63
+_WRAP = 1 << 64
+Row = tuple[Any, ...]
+
+
+def encode_args(args: tuple[Any, ...]) -> str:
+    """JSON array without spaces."""
+    return json.dumps(args, separators=(",", ":"), ensure_ascii=False)
+
+
+def to_signed(value: int | None) -> int | None:
+    return value - _WRAP if value is not None and value >= _TOP else value
+
+
+def chain(previous: bytes, seq: int, call: str, row: Row, site: str | None) -> bytes:
+    """The hash of an event, over its stored row and the hash before it (blake2b, 16 bytes).
+
+    Numbers of interned strings stay out: the call and the site go in by name.
+    """
+    mm, pid, tid, ts_ns, _, args, result, errno, file, injected, _, line, offset = row
+    text = (
+        f"{seq}\x1f{mm}\x1f{pid}\x1f{tid}\x1f{ts_ns}\x1f{call}\x1f{args}\x1f{result}\x1f{errno}\x1f{file}"
+        f"\x1f{injected}\x1f{site}\x1f{line}\x1f{offset}"
+    )
+    return blake2b(previous + text.encode("utf-8", "surrogatepass"), digest_size=DIGEST).digest()
+
+
+def pack_maps(args: tuple[Any, ...]) -> tuple[str, bytes]:
+    """(the args to store in the row, the payload) of a `maps` event: its lines go apart, compressed.
+
+    The row keeps the digest of the payload, so that the chain covers it.
+    """
+    kind, count, removed, added = args
+    payload = json.dumps([removed, added], separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    digest = blake2b(payload, digest_size=DIGEST).hexdigest()
+    return encode_args((kind, count, digest)), zlib.compress(payload, 1)
+
+
+def unpack_maps(args: list[Any], payload: bytes) -> tuple[Any, ...]:
+    """The arguments of a `maps` event. Raises ValueError if the payload is not the one hashed."""
+    raw = zlib.decompress(payload)
+    if blake2b(raw, digest_size=DIGEST).hexdigest() != args[2]:
+        raise ValueError("the observed maps are not what was stored")
+    removed, added = json.loads(raw.decode("utf-8", "surrogatepass"))
+    return args[0], args[1], removed, added
+
+
+def decode(seq: int, row: Row, call: str, site: str | None) -> Event:
+    """The event of a stored row (see the module's docstring); results of address calls are unsigned."""
+    mm, pid, tid, ts_ns, _, args, result, errno, file, injected, _, line, offset = row
+    values = json.loads(args)
+    if result is not None and result < 0 and call in _UNSIGNED:
+        result += _WRAP
+    return Event(
+        seq, mm, pid, tid, ts_ns, call, tuple(values), result, errno, file, bool(injected), site, line, offset
+    )
+
+
+_UNSIGNED = {"mmap", "mremap", "brk", "shmat", "map_shadow_stack"}

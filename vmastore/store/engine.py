@@ -1,0 +1,97 @@
+"""Opening databases: where they are, what state they are in, what is registered on each connection."""
+
+from __future__ import annotations
+
+import errno as codes
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from vmastore.errors import StoreError
+from vmastore.mm.flags import U64, perms, vmflags_letters
+
+APPLICATION_ID = 0x766D6173  # "vmas": marks a SQLite file as a store
+BUSY_SECONDS = 30
+
+
+def to_url(place: str | Path) -> URL:
+    """The SQLAlchemy URL of a path or URL. Raises StoreError."""
+    text = str(place)
+    if "://" not in text:
+        return URL.create("sqlite", database=text)
+    try:
+        return make_url(text)
+    except ArgumentError as error:
+        raise StoreError(f"{text} is not a database URL: {error}") from None
+
+
+def check_file(path: str) -> None:
+    """Refuse what is there but is no store: a directory, a foreign or damaged file. Raises StoreError."""
+    file = Path(path)
+    if file.is_dir():
+        raise StoreError(f"{path} is a directory", hint="name a file: --store vmastore.db")
+    if not file.exists():
+        if not file.parent.is_dir():
+            raise StoreError(f"{path}: the folder {file.parent} does not exist")
+        return
+    try:
+        with open(file, "rb") as stream:
+            head = stream.read(100)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from None
+    if head and not head.startswith(b"SQLite format 3\x00"):
+        raise StoreError(f"{path} is not a vmastore database (no SQLite file)")
+    if len(head) == 100 and int.from_bytes(head[68:72], "big") not in (APPLICATION_ID, 0):
+        raise StoreError(f"{path} is a database of another program")
+
+
+def make_engine(url: URL) -> Engine:
+    """An engine whose SQLite connections have WAL, a busy timeout, foreign keys and our functions."""
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # SQLAlchemy's begin is ours: BEGIN IMMEDIATE below
+        prepare(connection)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Pragmas and SQL functions of a writing connection."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        try:
+            cursor.execute(f"PRAGMA {pragma}")
+        except sqlite3.OperationalError:
+            if not pragma.startswith("journal_mode"):
+                raise
+    cursor.close()
+    register(connection)
+
+
+def register(connection: sqlite3.Connection) -> None:
+    """The SQL functions of design: hex_addr, addr, perms, flag_names, and errno_name."""
+    one = {"deterministic": True}
+    connection.create_function("hex_addr", 1, lambda n: None if n is None else f"0x{n & U64:x}", **one)
+    connection.create_function("addr", 1, _addr, **one)
+    connection.create_function("perms", 1, lambda f: None if f is None else perms(f), **one)
+    connection.create_function("flag_names", 1, lambda f: None if f is None else vmflags_letters(f), **one)
+    connection.create_function("errno_name", 1, lambda e: codes.errorcode.get(e) if e else None, **one)
+
+
+def _addr(text: Any) -> int | None:
+    if text is None or isinstance(text, int):
+        return text
+    value = int(str(text), 16 if str(text)[:2].lower() == "0x" else 10)
+    return value - (1 << 64) if value >> 63 else value

@@ -1,0 +1,94 @@
+"""The store's schema version: made, read and upgraded by Alembic alone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect, text
+
+from vmastore.errors import StoreError
+from vmastore.store.engine import APPLICATION_ID
+from vmastore.store.views import VIEWS
+
+_FOLDERS = ("_migrations", "../migrations")  # in a wheel, in a checkout
+
+
+def config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration, with a live connection to work on."""
+    made = Config()
+    here = Path(__file__).parent.parent
+    folder = next((here / f for f in _FOLDERS if (here / f / "env.py").exists()), here / _FOLDERS[0])
+    made.set_main_option("script_location", str(folder))
+    made.attributes["connection"] = connection
+    return made
+
+
+def head() -> str:
+    """The newest revision that this vmastore knows."""
+    found = ScriptDirectory.from_config(config()).get_current_head()
+    assert found is not None
+    return found
+
+
+def current(engine: Engine) -> str | None:
+    """The revision of a database, None for an empty one. Raises StoreError for a foreign one."""
+    with engine.connect() as connection:
+        revision = MigrationContext.configure(connection).get_current_revision()
+        if revision is None and inspect(connection).get_table_names():
+            raise StoreError(f"{engine.url.database} is a database of another program")
+    return revision
+
+
+def check(engine: Engine) -> None:
+    """Refuse an older or a newer schema, naming what to do. Raises StoreError."""
+    have, want = current(engine), head()
+    if have == want:
+        return
+    place = engine.url.database
+    known = {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
+    if have in known:
+        raise StoreError(
+            f"{place} has schema {have}, this vmastore needs {want}",
+            hint="run `vmastore db upgrade` (it backs up first)",
+        )
+    raise StoreError(
+        f"{place} has schema {have}, newer than this vmastore's {want}", hint="upgrade vmastore to open it"
+    )
+
+
+def create(engine: Engine) -> None:
+    """Make the schema in an empty database."""
+    with engine.begin() as connection:
+        command.upgrade(config(connection), "head")
+        if engine.dialect.name == "sqlite":
+            connection.execute(text(f"PRAGMA application_id={APPLICATION_ID}"))
+    make_views(engine)
+
+
+def make_views(engine: Engine) -> None:
+    """(Re)make the public views: they hold no data."""
+    with engine.begin() as connection:
+        for view in VIEWS:
+            connection.exec_driver_sql(f"DROP VIEW IF EXISTS {view.name}")
+            connection.exec_driver_sql(f"CREATE VIEW {view.name} AS {view.sql}")
+
+
+def upgrade(engine: Engine) -> tuple[str | None, str, Path | None]:
+    """Bring an older store up to date, after a backup copy. Returns (from, to, the backup)."""
+    have, want = current(engine), head()
+    backup = None
+    if have != want and engine.dialect.name == "sqlite" and engine.url.database:
+        place = Path(engine.url.database)
+        backup = place.with_name(f"{place.name}.{have or 'empty'}.bak")
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        shutil.copy2(place, backup)
+    with engine.begin() as connection:
+        command.upgrade(config(connection), "head")
+    make_views(engine)
+    return have, want, backup

@@ -1,0 +1,204 @@
+"""The tables, as SQLAlchemy sees them. Only migrations make them; the comments are the reference.
+
+Tables are private (`*_t`); what users query are the views of `vmastore.store.views`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+trace_t = Table(
+    "trace_t",
+    metadata,
+    Column("trace", Integer, primary_key=True, comment="number of the trace"),
+    Column("name", Text, nullable=False, unique=True, comment="name of the trace"),
+    Column("source", Text, nullable=False, comment="path it was read from, or command that was recorded"),
+    Column("format", Text, nullable=False, comment="strace, record, jsonl, vmafuzz, maprec, vectors"),
+    Column("release", Text, comment="uname -r of the traced kernel, NULL unknown"),
+    Column("version", Text, comment="uname -v of the traced kernel"),
+    Column("config", Text, nullable=False, comment="JSON: sysctls and kernel configuration"),
+    Column("faults", Text, nullable=False, comment="recorded, partial or none: what it shows of page faults"),
+    Column("note", Text, comment="what the importer had to assume"),
+    Column("source_key", Text, unique=True, comment="digest of the source: the same source is imported once"),
+    Column("created_at", Text, nullable=False, comment="UTC time of the import"),
+    Column("complete", Integer, nullable=False, comment="0 while an import has not come to its end"),
+)
+
+call_t = Table(
+    "call_t",
+    metadata,
+    Column("call", Integer, primary_key=True, comment="number of the call"),
+    Column("name", Text, nullable=False, unique=True, comment="the kernel's name of the call"),
+    Column("arg_names", Text, nullable=False, comment="JSON array: names of its arguments, in order"),
+)
+
+site_t = Table(
+    "site_t",
+    metadata,
+    Column("site", Integer, primary_key=True, comment="number of the call site"),
+    Column("text", Text, nullable=False, unique=True, comment="stack frames, innermost first"),
+)
+
+event_t = Table(
+    "event_t",
+    metadata,
+    Column("trace", Integer, ForeignKey("trace_t.trace"), primary_key=True, comment="its trace"),
+    Column("seq", Integer, primary_key=True, autoincrement=False, comment="gap-free number in the trace, from 1"),
+    Column("mm", Integer, nullable=False, comment="address space"),
+    Column("pid", Integer, nullable=False, comment="process"),
+    Column("tid", Integer, nullable=False, comment="thread"),
+    Column("ts_ns", BigInteger, comment="completion time, ns since the epoch"),
+    Column("call", Integer, ForeignKey("call_t.call"), nullable=False, comment="the call"),
+    Column("args", Text, nullable=False, comment="JSON array of the arguments; maps: see observed_t"),
+    Column("result", BigInteger, comment="return value, as signed 64 bits; NULL when it failed"),
+    Column("errno", Integer, nullable=False, comment="0 or the positive errno"),
+    Column("file", Integer, comment="open file description"),
+    Column("injected", Integer, nullable=False, comment="1: strace made the result up"),
+    Column("site", Integer, ForeignKey("site_t.site"), comment="call site"),
+    Column("source_line", Integer, comment="line of the source, from 1"),
+    Column("source_offset", BigInteger, comment="byte offset of that line"),
+    Column("hash", LargeBinary, nullable=False, comment="blake2b-128 of the row and of the hash before it"),
+    sqlite_with_rowid=False,
+)
+
+observed_t = Table(
+    "observed_t",
+    metadata,
+    Column("trace", Integer, ForeignKey("trace_t.trace"), primary_key=True, comment="its trace"),
+    Column("seq", Integer, primary_key=True, autoincrement=False, comment="its maps event"),
+    Column("payload", LargeBinary, nullable=False, comment="zlib of the JSON of the observed lines"),
+)
+
+file_t = Table(
+    "file_t",
+    metadata,
+    Column("trace", Integer, ForeignKey("trace_t.trace"), primary_key=True, comment="its trace"),
+    Column("file", Integer, primary_key=True, autoincrement=False, comment="number of the open file description"),
+    Column("path", Text, comment="its path, NULL unknown"),
+    Column("kind", Text, nullable=False, comment="regular, memfd, shm, zero, hugetlb, uffd, device, …"),
+    Column("readable", Integer, comment="opened for reading; NULL unknown"),
+    Column("writable", Integer, comment="opened for writing; NULL unknown"),
+    Column("dev", Text, comment="device, as maps prints it"),
+    Column("inode", BigInteger, comment="inode number"),
+    Column("size", BigInteger, comment="bytes"),
+    Column("origin", Text, nullable=False, comment="open, inherited, unknown, …"),
+    Column("flags", Integer, comment="open(2) flags"),
+)
+
+address_space_t = Table(
+    "address_space_t",
+    metadata,
+    Column("trace", Integer, ForeignKey("trace_t.trace"), primary_key=True, comment="its trace"),
+    Column("mm", Integer, primary_key=True, autoincrement=False, comment="number of the address space"),
+    Column("pid", Integer, nullable=False, comment="process it began with"),
+    Column("parent_mm", Integer, comment="the one it was copied from or replaced"),
+    Column("origin", Text, nullable=False, comment="exec, fork or attach"),
+    Column("born_seq", Integer, nullable=False, comment="event that made it"),
+    Column("died_seq", Integer, comment="event that ended it, NULL alive at the end"),
+)
+
+skip_t = Table(
+    "skip_t",
+    metadata,
+    Column("trace", Integer, ForeignKey("trace_t.trace"), primary_key=True, comment="its trace"),
+    Column("n", Integer, primary_key=True, autoincrement=False, comment="order in the account"),
+    Column("tid", Integer, comment="thread, NULL none"),
+    Column("call", Text, comment="call, NULL none"),
+    Column("reason", Text, nullable=False, comment="no-result, never-resumed, unparsed, …"),
+    Column("source_line", Integer, comment="first line of the kind"),
+    Column("count", Integer, nullable=False, comment="lines of the kind"),
+)
+
+replay_t = Table(
+    "replay_t",
+    metadata,
+    Column("replay", Integer, primary_key=True, comment="number of the replay"),
+    Column("trace", Integer, ForeignKey("trace_t.trace"), nullable=False, comment="its trace"),
+    Column("kernel", Text, nullable=False, comment="rule set"),
+    Column("options", Text, nullable=False, comment="JSON: fault policy, map limit, rule switches"),
+    Column("engine", Text, nullable=False, comment="version of vmastore that made it"),
+    Column("events", Integer, nullable=False, comment="events folded; less than the trace has: stale"),
+    UniqueConstraint("trace", "kernel", "options"),
+)
+
+outcome_t = Table(
+    "outcome_t",
+    metadata,
+    Column("replay", Integer, ForeignKey("replay_t.replay"), primary_key=True, comment="its replay"),
+    Column("seq", Integer, primary_key=True, autoincrement=False, comment="its event"),
+    Column("mm", Integer, nullable=False, comment="address space"),
+    Column("merges", Integer, nullable=False, comment="merges"),
+    Column("splits", Integer, nullable=False, comment="splits"),
+    Column("cases", Text, nullable=False, comment="merge cases and splits, in order"),
+    Column("map_count", Integer, nullable=False, comment="VMAs after the event"),
+    Column("certain", Integer, nullable=False, comment="0: hangs on something the trace does not show"),
+    Column("divergence", Text, comment="how replay and kernel answered differently"),
+    sqlite_with_rowid=False,
+)
+
+decision_t = Table(
+    "decision_t",
+    metadata,
+    Column("replay", Integer, ForeignKey("replay_t.replay"), primary_key=True, comment="its replay"),
+    Column("seq", Integer, primary_key=True, autoincrement=False, comment="its event"),
+    Column("n", Integer, primary_key=True, autoincrement=False, comment="order within the event, from 1"),
+    Column("mm", Integer, nullable=False, comment="address space"),
+    Column("api", Text, nullable=False, comment="API function that decided"),
+    Column("action", Text, nullable=False, comment="merge, split or none"),
+    Column("vm_start", BigInteger, nullable=False, comment="start of the range"),
+    Column("vm_end", BigInteger, nullable=False, comment="end of the range"),
+    Column("case", Text, nullable=False, comment="merge case 1 to 8, or which part is new"),
+    Column("reason_prev", Text, comment="why not with the lower neighbour"),
+    Column("reason_next", Text, comment="why not with the upper neighbour"),
+    Column("certain", Integer, nullable=False, comment="0: hangs on something the trace does not show"),
+    sqlite_with_rowid=False,
+)
+
+vma_t = Table(
+    "vma_t",
+    metadata,
+    Column("replay", Integer, ForeignKey("replay_t.replay"), nullable=False, comment="its replay"),
+    Column("mm", Integer, nullable=False, comment="address space"),
+    Column("vm_start", BigInteger, nullable=False, comment="first byte"),
+    Column("vm_end", BigInteger, nullable=False, comment="first byte behind it"),
+    Column("vm_flags", BigInteger, nullable=False, comment="kernel flags"),
+    Column("pgoff", BigInteger, nullable=False, comment="offset in the file, pages"),
+    Column("path", Text, comment="mapped file"),
+    Column("name", Text, comment="name column of maps"),
+    Column("born_seq", Integer, nullable=False, comment="event that made this state"),
+    Column("died_seq", Integer, comment="event that ended it, NULL alive"),
+    Index(None, "replay", "mm", "born_seq"),
+)
+
+lost_merge_t = Table(
+    "lost_merge_t",
+    metadata,
+    Column("replay", Integer, ForeignKey("replay_t.replay"), primary_key=True, comment="its replay"),
+    Column("mm", Integer, primary_key=True, autoincrement=False, comment="address space"),
+    Column("boundary", BigInteger, primary_key=True, autoincrement=False, comment="where the two VMAs meet"),
+    Column("seq", Integer, nullable=False, comment="event after which they stood so"),
+    Column("left_start", BigInteger, nullable=False, comment="start of the lower VMA"),
+    Column("right_end", BigInteger, nullable=False, comment="end of the upper VMA"),
+    Column("reason", Text, nullable=False, comment="the first reason why they are not one"),
+)

@@ -1,0 +1,44 @@
+"""Which address spaces a trace has: derived from its fork, exec, exit and maps events."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from vmastore.events.types import Event
+
+_FORKS = {"fork", "clone", "clone3", "vfork"}
+_EXECS = {"execve", "execveat"}
+
+
+class AddressSpaces:
+    """Collects what a batch of events says of address spaces, then writes it."""
+
+    def __init__(self) -> None:
+        self._born: dict[int, tuple[int, int | None, str, int]] = {}
+        self._died: dict[int, int] = {}
+
+    def note(self, event: Event) -> None:
+        """Take one event in."""
+        if event.mm and event.mm not in self._born:
+            self._born[event.mm] = (event.pid, None, "attach", event.seq)
+        args = event.args
+        if event.call in _FORKS and not event.errno and len(args) > 1 and args[1] and args[1] != event.mm:
+            self._born[args[1]] = (event.result or 0, event.mm, "fork", event.seq)
+        elif event.call in _EXECS and not event.errno and len(args) > 2 and args[2]:
+            self._born[args[2]] = (event.pid, event.mm or None, "exec", event.seq)
+            self._died.setdefault(event.mm, event.seq)
+        elif event.call == "exit" and len(args) > 2 and args[2]:
+            self._died[event.mm] = event.seq
+
+    def write(self, connection: Connection, trace: int) -> None:
+        """Store what is new; an address space that is known keeps its birth."""
+        born = [(trace, mm, *facts) for mm, facts in self._born.items()]
+        if born:
+            connection.exec_driver_sql(
+                "INSERT INTO address_space_t (trace,mm,pid,parent_mm,origin,born_seq) VALUES (?,?,?,?,?,?)"
+                " ON CONFLICT (trace, mm) DO NOTHING",
+                born,
+            )
+        died = [(seq, trace, mm) for mm, seq in self._died.items()]
+        if died:
+            connection.exec_driver_sql("UPDATE address_space_t SET died_seq=? WHERE trace=? AND mm=?", died)

@@ -1,0 +1,74 @@
+"""Read-only SQL: no write, no ATTACH, no extension, a time limit."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from vmastore.errors import StoreError
+from vmastore.store.engine import BUSY_SECONDS, register
+from vmastore.store.store import Store
+
+_ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+_PRAGMAS = {"table_info", "table_list", "table_xinfo", "index_list", "database_list", "compile_options"}
+_STEPS = 10_000  # virtual machine steps between two looks at the clock
+
+
+def query(
+    store: Store, sql: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
+) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+    """(column names, rows) of one SELECT. Raises StoreError: wrong SQL, a write, the time limit (seconds)."""
+    connection = connect(store, timeout)
+    try:
+        cursor = connection.execute(sql, dict(params or {}))
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        raise _refusal(error, timeout) from None
+    if cursor.description is None:
+        raise StoreError("the statement gives no rows", hint="`vmastore sql` reads only: write a SELECT")
+    return [column[0] for column in cursor.description], _rows(connection, cursor, timeout)
+
+
+def connect(store: Store, timeout: float | None = None) -> sqlite3.Connection:
+    """A connection that can only read. Raises StoreError for other databases than SQLite."""
+    if store.engine.dialect.name != "sqlite" or not store.engine.url.database:
+        raise StoreError("read-only SQL needs a SQLite store", hint="use the database's own client")
+    uri = f"file:{quote(store.engine.url.database)}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+    register(connection)
+    connection.execute("PRAGMA query_only=ON")
+    connection.set_authorizer(_authorize)
+    if timeout is not None:
+        end = time.monotonic() + timeout
+        connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+    return connection
+
+
+def _authorize(action: int, one: str | None, two: str | None, *_: Any) -> int:
+    if action in _ALLOWED:
+        if action == sqlite3.SQLITE_FUNCTION and two == "load_extension":
+            return sqlite3.SQLITE_DENY
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_PRAGMA and one in _PRAGMAS:
+        return sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY
+
+
+def _rows(connection: sqlite3.Connection, cursor: sqlite3.Cursor, timeout: float | None) -> Iterator[tuple[Any, ...]]:
+    try:
+        yield from cursor
+    except sqlite3.Error as error:
+        raise _refusal(error, timeout) from None
+    finally:
+        connection.close()
+
+
+def _refusal(error: Exception, timeout: float | None) -> StoreError:
+    text = str(error)
+    if "not authorized" in text or "prohibited" in text:
+        return StoreError(f"refused: {text}", hint="`vmastore sql` reads only: no write, no ATTACH, no extension")
+    if "interrupted" in text:
+        return StoreError(f"the query took longer than {timeout:g} s", hint="give more with --timeout")
+    return StoreError(f"SQL: {text}", hint="`vmastore sql --schema` shows the views and their columns")

@@ -1,0 +1,425 @@
+"""The event store: traces, append-only events, and what belongs to them."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
+from vmastore.events.codec import GENESIS, Row, chain, decode, encode_args, pack_maps, to_signed, unpack_maps
+from vmastore.events.types import CALLS, Event, FileInfo, TraceHeader
+from vmastore.store import migrate
+from vmastore.store.engine import check_file, make_engine, to_url
+from vmastore.store.spaces import AddressSpaces
+
+BATCH = 20_000  # events a transaction
+_EVENT_COLUMNS = "mm,pid,tid,ts_ns,call,args,result,errno,file,injected,site,source_line,source_offset"
+_INSERT = f"INSERT INTO event_t (trace,seq,{_EVENT_COLUMNS},hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_FILE = "INSERT OR REPLACE INTO file_t VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+
+
+class TraceInfo(NamedTuple):
+    """A trace as stored: its number, its header, how far it goes."""
+
+    trace: int
+    header: TraceHeader
+    events: int
+    complete: bool
+    created_at: str
+
+
+def open_store(place: str | Path, *, create: bool = True) -> Store:
+    """The store at a path or SQLAlchemy URL. Raises StoreError (missing, foreign, older, newer, locked)."""
+    url = to_url(place)
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        check_file(url.database)
+        if not create and not Path(url.database).exists():
+            raise StoreError(
+                f"{url.database}: no such store", hint="make one with `vmastore import` or `vmastore record`"
+            )
+    engine = make_engine(url)
+    try:
+        if migrate.current(engine) is None:
+            if not create:
+                raise StoreError(f"{url.database}: an empty database, not a store")
+            migrate.create(engine)
+        else:
+            migrate.check(engine)
+    except (DatabaseError, OperationalError) as error:
+        raise explain(engine, error) from None
+    return Store(engine)
+
+
+def explain(engine: Engine, error: Exception) -> StoreError:
+    """A database error as one sentence that names the file."""
+    place = engine.url.database or str(engine.url)
+    what = str(getattr(error, "orig", error))
+    hints = {
+        "locked": "another program is writing to it; try again",
+        "readonly": "it cannot be written: check its permissions and its folder's",
+        "malformed": "restore it from a backup",
+        "full": "free space on its disk; what was committed is intact",
+    }
+    hint = next((text for word, text in hints.items() if word in what), None)
+    return StoreError(f"{place}: {what}", hint=hint)
+
+
+class Store:
+    """An open store. A context manager; one at a time a thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._calls: dict[str, int] = {}
+        self._call_names: dict[int, str] = {}
+        self._sites: dict[str, int] = {}
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @property
+    def place(self) -> str:
+        """The file, or the URL without its password."""
+        return self.engine.url.database or self.engine.url.render_as_string()
+
+    # -- traces ------------------------------------------------------------------------------------
+
+    def create_trace(self, header: TraceHeader, *, source_key: str | None = None) -> TraceInfo:
+        """A new, empty trace; its name gets a number if it is taken. Raises StoreError."""
+        with self._write() as connection:
+            name = self._free_name(connection, header.name)
+            connection.exec_driver_sql(
+                "INSERT INTO trace_t (name,source,format,release,version,config,faults,note,source_key,"
+                "created_at,complete) VALUES (?,?,?,?,?,?,?,?,?,?,0)",
+                (
+                    name,
+                    header.source,
+                    header.format,
+                    header.release,
+                    header.version,
+                    json.dumps(header.config),
+                    header.faults,
+                    header.note,
+                    source_key,
+                    datetime.now(UTC).isoformat(timespec="seconds"),
+                ),
+            )
+        return self.trace(name)
+
+    def _free_name(self, connection: Connection, wanted: str) -> str:
+        taken = {row[0] for row in connection.exec_driver_sql("SELECT name FROM trace_t")}
+        name, n = wanted, 2
+        while name in taken:
+            name, n = f"{wanted}-{n}", n + 1
+        return name
+
+    def set_header(self, trace: int, header: TraceHeader) -> None:
+        """Write what became known of a trace while it was read (faults, note, configuration)."""
+        with self._write() as connection:
+            connection.exec_driver_sql(
+                "UPDATE trace_t SET release=?, version=?, config=?, faults=?, note=? WHERE trace=?",
+                (header.release, header.version, json.dumps(header.config), header.faults, header.note, trace),
+            )
+
+    def traces(self) -> list[TraceInfo]:
+        """All traces, oldest first."""
+        with self._read() as connection:
+            rows = connection.exec_driver_sql(_TRACES + " ORDER BY trace").fetchall()
+        return [_info(row) for row in rows]
+
+    def trace(self, name: str | int) -> TraceInfo:
+        """A trace by name or number. Raises UnknownTraceError."""
+        text = str(name)
+        with self._read() as connection:
+            row = connection.exec_driver_sql(_TRACES + " WHERE name=?", (text,)).fetchone()
+            if row is None and text.isdigit():
+                row = connection.exec_driver_sql(_TRACES + " WHERE trace=?", (int(text),)).fetchone()
+            known = [r[0] for r in connection.exec_driver_sql("SELECT name FROM trace_t ORDER BY trace DESC LIMIT 5")]
+        if row is None:
+            hint = (
+                f"known: {', '.join(known)}"
+                if known
+                else "the store is empty: `vmastore import` or `vmastore record`"
+            )
+            raise UnknownTraceError(f"no trace {text!r} in {self.place}", hint=hint)
+        return _info(row)
+
+    def by_source(self, source_key: str) -> TraceInfo | None:
+        """The trace that was made from this source, if it was."""
+        with self._read() as connection:
+            row = connection.exec_driver_sql(_TRACES + " WHERE source_key=?", (source_key,)).fetchone()
+        return None if row is None else _info(row)
+
+    # -- appending ---------------------------------------------------------------------------------
+
+    def append(
+        self,
+        trace: int,
+        events: Sequence[Event],
+        *,
+        expected_version: int | None = None,
+        files: Sequence[FileInfo] = (),
+    ) -> int:
+        """Append a batch in one transaction. Returns the new version (the last seq).
+
+        Events must follow on without a gap. Raises ConcurrencyError when the trace is not at
+        `expected_version`, StoreError otherwise.
+        """
+        with self._write() as connection:
+            version, previous = self._head(connection, trace)
+            if expected_version is not None and version != expected_version:
+                raise ConcurrencyError(f"trace {trace} is at event {version}, not at {expected_version}")
+            return self._append(connection, trace, version, previous, events, files)
+
+    def _head(self, connection: Connection, trace: int) -> tuple[int, bytes]:
+        row = connection.exec_driver_sql(
+            "SELECT seq, hash FROM event_t WHERE trace=? ORDER BY seq DESC LIMIT 1", (trace,)
+        ).fetchone()
+        return (0, GENESIS) if row is None else (row[0], row[1])
+
+    def _append(
+        self,
+        connection: Connection,
+        trace: int,
+        version: int,
+        previous: bytes,
+        events: Sequence[Event],
+        files: Sequence[FileInfo],
+    ) -> int:
+        rows: list[tuple[Any, ...]] = []
+        observed: list[tuple[int, int, bytes]] = []
+        spaces = AddressSpaces()
+        for event in events:
+            version += 1
+            if event.seq != version:
+                raise ConcurrencyError(f"trace {trace}: event {event.seq} does not follow on {version - 1}")
+            row, payload = self._row(connection, event)
+            if payload is not None:
+                observed.append((trace, version, payload))
+            previous = chain(previous, version, event.call, row, event.site)
+            rows.append((trace, version, *row, previous))
+            spaces.note(event)
+        if rows:
+            connection.exec_driver_sql(_INSERT, rows)
+        if observed:
+            connection.exec_driver_sql("INSERT INTO observed_t VALUES (?,?,?)", observed)
+        if files:
+            connection.exec_driver_sql(_FILE, [(trace, *f) for f in files])
+        spaces.write(connection, trace)
+        return version
+
+    def _row(self, connection: Connection, event: Event) -> tuple[Row, bytes | None]:
+        payload = None
+        if event.call == "maps":
+            args, payload = pack_maps(event.args)
+        else:
+            args = encode_args(event.args)
+        site = event.site
+        row = (
+            event.mm,
+            event.pid,
+            event.tid,
+            event.ts_ns,
+            self._calls.get(event.call) or self._intern_call(connection, event.call),
+            args,
+            to_signed(event.result),
+            event.errno,
+            event.file,
+            int(event.injected),
+            None if site is None else self._sites.get(site) or self._intern_site(connection, site),
+            event.source_line,
+            event.source_offset,
+        )
+        return row, payload
+
+    def _intern_call(self, connection: Connection, name: str) -> int:
+        row = connection.exec_driver_sql("SELECT call FROM call_t WHERE name=?", (name,)).fetchone()
+        if row is None:
+            connection.exec_driver_sql(
+                "INSERT INTO call_t (name, arg_names) VALUES (?,?)", (name, json.dumps(CALLS.get(name, ())))
+            )
+            return self._intern_call(connection, name)
+        self._calls[name] = row[0]
+        self._call_names[row[0]] = name
+        return int(row[0])
+
+    def _intern_site(self, connection: Connection, text: str) -> int:
+        row = connection.exec_driver_sql("SELECT site FROM site_t WHERE text=?", (text,)).fetchone()
+        if row is None:
+            connection.exec_driver_sql("INSERT INTO site_t (text) VALUES (?)", (text,))
+            return self._intern_site(connection, text)
+        self._sites[text] = row[0]
+        return int(row[0])
+
+    def import_events(self, info: TraceInfo, reader: Any, *, batch: int = BATCH) -> TraceInfo:
+        """Stream a reader's events in, batch by batch; an interrupted import goes on where it stopped.
+
+        reader: a TraceReader. Memory stays flat; every batch is one transaction.
+        """
+        events = reader.events()
+        stored, described = info.events, 0
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            for _ in islice(events, stored):
+                pass  # what an earlier run has stored
+            while chunk := list(islice(events, batch)):
+                files = reader.files[described:]
+                described = len(reader.files)
+                stored = self.append(info.trace, chunk, expected_version=stored, files=files)
+        finally:
+            if enabled:
+                gc.enable()
+        self._finish(info.trace, reader)
+        return self.trace(info.header.name)
+
+    def _finish(self, trace: int, reader: Any) -> None:
+        with self._write() as connection:
+            connection.exec_driver_sql("DELETE FROM skip_t WHERE trace=?", (trace,))
+            skips = [(trace, n, *skip) for n, skip in enumerate(reader.skips())]
+            if skips:
+                connection.exec_driver_sql("INSERT INTO skip_t VALUES (?,?,?,?,?,?,?)", skips)
+            files = [(trace, *f) for f in reader.files]
+            if files:
+                connection.exec_driver_sql(_FILE, files)
+            connection.exec_driver_sql("UPDATE trace_t SET complete=1 WHERE trace=?", (trace,))
+        self.set_header(trace, reader.header)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def events(self, trace: int, start: int = 1, stop: int | None = None) -> Iterator[Event]:
+        """The events from start to stop (both included), in order."""
+        self._load_names()
+        with self.engine.connect() as connection:
+            raw = connection.connection.cursor()
+            raw.execute(
+                f"SELECT seq,{_EVENT_COLUMNS} FROM event_t WHERE trace=? AND seq BETWEEN ? AND ? ORDER BY seq",
+                (trace, start, (1 << 62) if stop is None else stop),
+            )
+            while rows := raw.fetchmany(2000):
+                for row in rows:
+                    yield self._event(connection, trace, row)
+
+    def event(self, trace: int, seq: int) -> Event:
+        """One event. Raises StoreError if there is none."""
+        for found in self.events(trace, seq, seq):
+            return found
+        raise StoreError(f"trace {trace} has no event {seq}")
+
+    def _load_names(self) -> None:
+        with self._read() as connection:
+            self._call_names = dict(tuple(r) for r in connection.exec_driver_sql("SELECT call, name FROM call_t"))
+
+    def _event(self, connection: Connection, trace: int, row: Any) -> Event:
+        seq, rest = row[0], row[1:]
+        call = self._call_names[rest[4]]
+        site = None if rest[10] is None else self._site(connection, rest[10])
+        event = decode(seq, rest, call, site)
+        if call == "maps":
+            payload = connection.exec_driver_sql(
+                "SELECT payload FROM observed_t WHERE trace=? AND seq=?", (trace, seq)
+            ).scalar_one()
+            event = event._replace(args=unpack_maps(list(event.args), payload))
+        return event
+
+    def _site(self, connection: Connection, number: int) -> str:
+        return str(connection.exec_driver_sql("SELECT text FROM site_t WHERE site=?", (number,)).scalar_one())
+
+    def files(self, trace: int) -> dict[int, FileInfo]:
+        """The open file descriptions of a trace, by number."""
+        with self._read() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT file,path,kind,readable,writable,dev,inode,size,origin,flags FROM file_t WHERE trace=?",
+                (trace,),
+            ).fetchall()
+        return {r[0]: FileInfo(r[0], r[1], r[2], _bool(r[3]), _bool(r[4]), *r[5:]) for r in rows}
+
+    def skips(self, trace: int) -> list[tuple[Any, ...]]:
+        """(tid, call, reason, source_line, count) of what became no event."""
+        with self._read() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT tid,call,reason,source_line,count FROM skip_t WHERE trace=? ORDER BY n", (trace,)
+            ).fetchall()
+        return [tuple(r) for r in rows]
+
+    def address_spaces(self, trace: int) -> list[tuple[Any, ...]]:
+        """(mm, pid, parent_mm, origin, born_seq, died_seq, events) of each address space."""
+        with self._read() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT s.mm,s.pid,s.parent_mm,s.origin,s.born_seq,s.died_seq,"
+                "(SELECT count(*) FROM event_t e WHERE e.trace=s.trace AND e.mm=s.mm)"
+                " FROM address_space_t s WHERE s.trace=? ORDER BY s.mm",
+                (trace,),
+            ).fetchall()
+        return [tuple(r) for r in rows]
+
+    # -- connections -------------------------------------------------------------------------------
+
+    def _write(self) -> _Guarded:
+        return _Guarded(self.engine, write=True)
+
+    def _read(self) -> _Guarded:
+        return _Guarded(self.engine, write=False)
+
+
+class _Guarded:
+    """A connection whose database errors come out as StoreError."""
+
+    def __init__(self, engine: Engine, *, write: bool) -> None:
+        self.engine = engine
+        self._context = engine.begin() if write else engine.connect()
+
+    def __enter__(self) -> Connection:
+        try:
+            return self._context.__enter__()
+        except DatabaseError as error:
+            raise explain(self.engine, error) from None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._context.__exit__(kind, value, trace)
+        except DatabaseError as error:
+            raise explain(self.engine, error) from None
+        if isinstance(value, DatabaseError):
+            raise explain(self.engine, value) from None
+
+
+_TRACES = (
+    "SELECT trace,name,source,format,release,version,config,faults,note,complete,created_at,"
+    "(SELECT max(seq) FROM event_t e WHERE e.trace=trace_t.trace) FROM trace_t"
+)
+
+
+def _info(row: Any) -> TraceInfo:
+    header = TraceHeader(row[1], row[2], row[3], row[4], row[5], json.loads(row[6]), row[7], row[8])
+    return TraceInfo(row[0], header, row[11] or 0, bool(row[9]), row[10])
+
+
+def _bool(value: int | None) -> bool | None:
+    return None if value is None else bool(value)
+
+
+def batches(events: Iterable[Event], size: int) -> Iterator[list[Event]]:
+    """Lists of at most `size` events."""
+    source = iter(events)
+    while chunk := list(islice(source, size)):
+        yield chunk

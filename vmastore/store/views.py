@@ -1,0 +1,192 @@
+"""The public views, documented column by column: users script against these."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class View(NamedTuple):
+    """A view: its comment, its columns (name, SQL, comment), what it selects from."""
+
+    name: str
+    comment: str
+    columns: tuple[tuple[str, str, str], ...]
+    source: str
+
+    @property
+    def sql(self) -> str:
+        """The SELECT that the view is."""
+        columns = ", ".join(f'{expression} AS "{name}"' for name, expression, _ in self.columns)
+        return f"SELECT {columns} FROM {self.source}"
+
+
+_ARGS = (
+    "(SELECT json_group_object(coalesce(json_extract(c.arg_names, '$[' || a.key || ']'), 'arg' || a.key), "
+    "CASE WHEN a.type IN ('array', 'object') THEN json(a.value) ELSE a.value END) FROM json_each(e.args) a)"
+)
+
+
+def _arg(name: str) -> str:
+    return (
+        "(SELECT CASE WHEN a.value >= 9223372036854775808.0 THEN NULL ELSE a.value END FROM json_each(e.args) a "
+        f"WHERE json_extract(c.arg_names, '$[' || a.key || ']') = '{name}')"
+    )
+
+
+VIEWS: tuple[View, ...] = (
+    View(
+        "traces",
+        "One row a trace.",
+        (
+            ("trace", "t.trace", "number of the trace"),
+            ("name", "t.name", "its name"),
+            ("source", "t.source", "path it was read from, or command that was recorded"),
+            ("kernel", "t.release", "uname -r of the traced kernel, NULL unknown"),
+            ("events", "(SELECT max(seq) FROM event_t e WHERE e.trace = t.trace)", "events in it"),
+            (
+                "address_spaces",
+                "(SELECT count(*) FROM address_space_t s WHERE s.trace = t.trace)",
+                "address spaces in it",
+            ),
+            ("created_at", "t.created_at", "UTC time of the import"),
+            (
+                "first_ts_ns",
+                "(SELECT min(ts_ns) FROM event_t e WHERE e.trace = t.trace)",
+                "time of the first event, ns since the epoch",
+            ),
+            (
+                "last_ts_ns",
+                "(SELECT max(ts_ns) FROM event_t e WHERE e.trace = t.trace)",
+                "time of the last event, ns since the epoch",
+            ),
+        ),
+        "trace_t t",
+    ),
+    View(
+        "address_spaces",
+        "One row an address space (mm_struct) of a trace.",
+        (
+            ("trace", "trace", "its trace"),
+            ("mm", "mm", "number of the address space within the trace"),
+            ("pid", "pid", "process it began with"),
+            ("parent_mm", "parent_mm", "the one it was copied from (fork) or replaced (exec)"),
+            ("origin", "origin", "exec, fork or attach"),
+            ("born_seq", "born_seq", "event that made it"),
+            ("died_seq", "died_seq", "event that ended it, NULL: alive at the end"),
+        ),
+        "address_space_t",
+    ),
+    View(
+        "events",
+        "One row an event: what was asked and what the kernel answered.",
+        (
+            ("trace", "e.trace", "its trace"),
+            ("seq", "e.seq", "gap-free number within the trace, from 1"),
+            ("mm", "e.mm", "address space, 0: none known"),
+            ("pid", "e.pid", "the process"),
+            ("tid", "e.tid", "the thread: the id that the log prints"),
+            ("ts_ns", "e.ts_ns", "completion time, ns since the epoch"),
+            ("call", "c.name", "the kernel's name of the call"),
+            ("start", _arg("addr"), "the call's address, NULL if it has none"),
+            ("length", _arg("length"), "the call's length in bytes, NULL if it has none"),
+            ("result", "e.result", "return value as signed 64 bits, NULL when it failed"),
+            ("errno", "errno_name(e.errno)", "'ENOMEM' …, NULL when it succeeded"),
+            ("args", _ARGS, "JSON object of the arguments by name"),
+            (
+                "file",
+                "(SELECT coalesce(f.path, '#' || f.file) FROM file_t f WHERE f.trace = e.trace AND f.file = e.file)",
+                "path of the open file description, or #number",
+            ),
+            ("injected", "e.injected", "1: strace made the result up, the kernel did nothing"),
+            ("site", "(SELECT s.text FROM site_t s WHERE s.site = e.site)", "call site, innermost frame first"),
+            ("source_line", "e.source_line", "line of the source, from 1"),
+            ("source_offset", "e.source_offset", "byte offset of that line"),
+        ),
+        "event_t e JOIN call_t c ON c.call = e.call",
+    ),
+    View(
+        "skipped",
+        "Input that became no event, counted by reason.",
+        (
+            ("trace", "trace", "its trace"),
+            ("tid", "tid", "thread, NULL none"),
+            ("call", "call", "call, NULL none"),
+            ("reason", "reason", "no-result, never-resumed, unparsed, …"),
+            ("source_line", "source_line", "first line of the kind"),
+            ("count", "count", "lines of the kind"),
+        ),
+        "skip_t",
+    ),
+    View(
+        "decisions",
+        "One row a decision of the merge/split API, under one replay.",
+        (
+            ("trace", "r.trace", "its trace"),
+            ("replay", "d.replay", "its replay"),
+            ("seq", "d.seq", "its event"),
+            ("n", "d.n", "order within the event, from 1"),
+            ("mm", "d.mm", "address space"),
+            ("api", "d.api", "function that decided (vma_modify_flags, …)"),
+            ("action", "d.action", "merge, split or none"),
+            ("vm_start", "d.vm_start", "start of the range asked about"),
+            ("vm_end", "d.vm_end", "its end"),
+            ("case", 'd."case"', "merge case 1 to 8; for a split, which part is new"),
+            ("reason_prev", "d.reason_prev", "first reason why not with the lower neighbour"),
+            ("reason_next", "d.reason_next", "first reason why not with the upper neighbour"),
+            ("certainty", "CASE d.certain WHEN 1 THEN 'certain' ELSE 'assumed' END", "certain or assumed"),
+        ),
+        "decision_t d JOIN replay_t r ON r.replay = d.replay",
+    ),
+    View(
+        "outcomes",
+        "One row an event, under one replay: what merged and split.",
+        (
+            ("trace", "r.trace", "its trace"),
+            ("replay", "o.replay", "its replay"),
+            ("seq", "o.seq", "its event"),
+            ("mm", "o.mm", "address space"),
+            ("kernel", "r.kernel", "rule set of the replay"),
+            ("merges", "o.merges", "merges"),
+            ("splits", "o.splits", "splits"),
+            ("cases", "o.cases", "merge cases and splits in order: '4', '1', 'split+split'"),
+            ("map_count", "o.map_count", "VMAs after the event"),
+            ("certainty", "CASE o.certain WHEN 1 THEN 'certain' ELSE 'assumed' END", "certain or assumed"),
+            ("divergence", "o.divergence", "how replay and kernel answered differently, NULL: they agree"),
+        ),
+        "outcome_t o JOIN replay_t r ON r.replay = o.replay",
+    ),
+    View(
+        "vmas",
+        "One row a lifetime of a VMA's state, under one replay.",
+        (
+            ("trace", "r.trace", "its trace"),
+            ("replay", "v.replay", "its replay"),
+            ("mm", "v.mm", "address space"),
+            ("vm_start", "v.vm_start", "first byte"),
+            ("vm_end", "v.vm_end", "first byte behind it"),
+            ("perms", "perms(v.vm_flags)", "rwxp"),
+            ("vm_flags", "v.vm_flags", "kernel flags; flag_names() spells them"),
+            ("pgoff", "v.pgoff", "offset in the file, pages"),
+            ("path", "v.path", "mapped file, NULL anonymous"),
+            ("name", "v.name", "name column of maps"),
+            ("born_seq", "v.born_seq", "event that made this state"),
+            ("died_seq", "v.died_seq", "event that ended it, NULL: alive"),
+        ),
+        "vma_t v JOIN replay_t r ON r.replay = v.replay",
+    ),
+    View(
+        "lost_merges",
+        "Adjacent VMAs at the end of a replay that are not one, with the first reason.",
+        (
+            ("trace", "r.trace", "its trace"),
+            ("replay", "l.replay", "its replay"),
+            ("mm", "l.mm", "address space"),
+            ("seq", "l.seq", "event after which they stood so"),
+            ("left_start", "l.left_start", "start of the lower VMA"),
+            ("boundary", "l.boundary", "where the two meet"),
+            ("right_end", "l.right_end", "end of the upper VMA"),
+            ("reason", "l.reason", "the first reason why they are not one"),
+        ),
+        "lost_merge_t l JOIN replay_t r ON r.replay = l.replay",
+    ),
+)
