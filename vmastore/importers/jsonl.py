@@ -35,10 +35,11 @@ class JsonlReader:
         except (ValueError, TypeError, KeyError) as error:
             raise self._lines.fail(1, f"not a header: {error}") from None
         self.header = header._replace(name=name) if name else header
+        self.files: list[FileInfo] = []
         self._begin()
 
     def _begin(self) -> None:
-        self.files: list[FileInfo] = []
+        self.files.clear()  # the same list: whoever holds it sees what comes
         self._places: dict[int, int] = {}  # file number → position in `files`
         self._skips: list[Skip] = []
         self._seq = 0

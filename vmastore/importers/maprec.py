@@ -44,16 +44,13 @@ class MaprecReader:
             self._first_pid = int(head["pid"])
         except _MALFORMED as error:
             raise self._lines.fail(1, f"not a maprec header: {error!r}") from None
+        self.files: list[FileInfo] = []
         self._begin()
-
-    @property
-    def files(self) -> list[FileInfo]:
-        """The open file descriptions, by number - 1."""
-        return self._files.descriptions.files
 
     def _begin(self) -> None:
         self._seq = self._count = 0
-        self._files = FileTracker()
+        self.files.clear()  # the same list: whoever holds it sees what comes
+        self._files = FileTracker(self.files)
         self._processes = Processes()
         self._maps: dict[int, VmaList] = {}  # by mm
         self._unplaced: Skip | None = None

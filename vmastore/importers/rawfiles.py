@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vmastore.events.types import Arg, ObservedVma
+from vmastore.events.types import Arg, FileInfo, ObservedVma
 from vmastore.importers.descriptors import Descriptions, FdTable
 from vmastore.importers.processes import Thread
 from vmastore.importers.rawcalls import Args
@@ -20,10 +20,11 @@ Effect = tuple[int | None, list[int]]  # the file that the event names, the user
 
 
 class FileTracker:
-    """The descriptors of all processes of one trace."""
+    """The descriptors of all processes of one trace. files: the list to keep the descriptions in."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: list[FileInfo]) -> None:
         self.descriptions = Descriptions()
+        self.descriptions.files = files
         self.uffd_mm: dict[int, int] = {}  # userfaultfd → the mm it watches
         self._sizes: dict[int, int] = {}  # shmid → bytes
         self._segments: dict[int, int] = {}  # shmid → file

@@ -36,6 +36,7 @@ class VmafuzzReader:
     def __init__(self, path: str | Path | Source, name: str | None = None) -> None:
         self._lines = JsonLines(path)
         self._head = self._lines.first()
+        self.files: list[FileInfo] = []
         try:
             self.header = _header(self._head, name or stem(self._lines.source.path), self._lines.source.name)
             self._begin()
@@ -43,7 +44,7 @@ class VmafuzzReader:
             raise self._lines.fail(1, f"not a vmafuzz header: {error!r}") from None
 
     def _begin(self) -> None:
-        self.files: list[FileInfo] = []
+        self.files.clear()  # the same list: whoever holds it sees what comes
         self._fds: dict[int, int] = {}
         self._describe_files()
         self._seq = self._ops = 0
@@ -54,7 +55,7 @@ class VmafuzzReader:
 
     def _describe_files(self) -> None:
         # directories of tmpfs have odd sizes, those of disk file systems whole blocks
-        tmpfs = any(fd["what"] == "tmpdir" and fd["size"] % 512 for fd in self._head["fds"])
+        tmpfs = any(fd["what"] == "tmpdir" and fd["size"] > 0 and fd["size"] % 512 for fd in self._head["fds"])
         for entry in self._head["fds"]:
             fd, same = entry["fd"], entry["same_description_as"]
             self._fds[fd] = self._fds[same] if same != fd else self._add_file(*_facts(entry, tmpfs))
