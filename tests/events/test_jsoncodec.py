@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,3 +190,31 @@ def test_older_objects_are_brought_up_one_step_at_a_time() -> None:
     assert upcast({}, 1, steps, current=3) == {"a": 1, "b": 2}
     assert upcast({"a": 7}, 2, steps, current=3) == {"a": 7, "b": 8}
     assert upcast({"x": 1}, FORMAT) == {"x": 1}
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "trace-format.md"
+
+
+def test_the_documentation_lists_every_call_with_its_arguments() -> None:
+    """docs/trace-format.md has the table of calls as it is."""
+    text = DOCS.read_text()
+    rows = [f"| `{call}` | {', '.join(f'`{name}`' for name in names) or '–'} |" for call, names in CALLS.items()]
+    assert [row for row in rows if row not in text] == []
+
+
+def test_the_documentations_example_is_a_trace(tmp_path: Path) -> None:
+    """Each line of the example decodes, and is what encoding it gives."""
+    block = DOCS.read_text().split("```json\n")[1].split("```")[0]
+    lines = [json.loads(line) for line in block.splitlines()]
+    assert header_json(header_from_json(lines[0])) == lines[0]
+    assert file_json(file_from_json(lines[1])) == lines[1]
+    for line in lines[2:4]:
+        assert event_json(event_from_json(line)) == line
+    assert list(lines[4]) == ["skip"] and lines[5] == {"end": 2}
+
+
+def test_the_documentation_names_every_key() -> None:
+    """Keys of headers, files and events are all explained."""
+    text = DOCS.read_text()
+    names = {*TraceHeader._fields, *FileInfo._fields[1:], *Event._fields}
+    assert {name for name in names if f"`{name}`" not in text} == set()

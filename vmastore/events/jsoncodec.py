@@ -95,21 +95,33 @@ def file_from_json(data: Json) -> FileInfo:
 
 def event_from_json(data: Json) -> Event:
     """An event; raises ValueError."""
-    fields = _fields(data, None, Event._fields)
-    _require(fields, ("seq", "mm", "pid", "tid"), int)
-    _require(fields, ("call",), str)
-    _allow(fields, ("result", "file", "ts_ns", "source_line", "source_offset"), int)
-    _allow(fields, ("site",), str)
-    _allow(fields, ("injected",), bool)
-    errno = fields.setdefault("errno", 0)
-    if type(errno) is not int or not 0 <= errno < 4096:
-        raise ValueError(f"errno is {errno!r}, not a number below 4096")
-    if fields["seq"] < 1 or fields["mm"] < 0:
-        raise ValueError("seq counts from 1, mm from 0")
-    fields["args"] = _args(fields["call"], fields.get("args", {}))
-    fields.setdefault("ts_ns", None)
-    fields.setdefault("result", None)
-    return Event(**fields)
+    if not data.keys() <= _EVENT_KEYS:
+        raise ValueError(f"unknown key {min(data.keys() - _EVENT_KEYS)!r}")
+    get = data.get
+    event = Event(
+        get("seq", 0),
+        get("mm", -1),
+        get("pid", -1),
+        get("tid", -1),
+        get("ts_ns"),
+        get("call", ""),
+        (),
+        get("result"),
+        get("errno", 0),
+        get("file"),
+        get("injected", False),
+        get("site"),
+        get("source_line"),
+        get("source_offset"),
+    )
+    for value, (name, allowed) in zip(event, _EVENT_TYPES, strict=True):
+        if type(value) not in allowed:
+            raise ValueError(f"{name} is {value!r}, not {_NOUNS[allowed[0]]}")
+    if event.seq < 1 or min(event.mm, event.pid, event.tid) < 0 or not event.call:
+        raise ValueError("an event has a seq from 1, mm, pid and tid from 0, and a call")
+    if not 0 <= event.errno < 4096:
+        raise ValueError(f"errno is {event.errno}, not a number below 4096")
+    return event._replace(args=_args(event.call, get("args", {})))
 
 
 def _fields(data: Json, tag: str | None, names: tuple[str, ...]) -> Json:
@@ -131,13 +143,33 @@ def _allow(fields: Json, names: tuple[str, ...], kind: type) -> None:
             raise ValueError(f"{name} is {fields[name]!r}, not {_NOUNS[kind]}")
 
 
-_NOUNS = {int: "a number", str: "a string", bool: "true or false"}
+_NONE = type(None)
+_NOUNS: dict[type, str] = {int: "a number", str: "a string", bool: "true or false", tuple: "a list"}
+_EVENT_KEYS = frozenset(Event._fields)
+_EVENT_TYPES: tuple[tuple[str, tuple[type, ...]], ...] = (
+    *((name, (int,)) for name in ("seq", "mm", "pid", "tid")),
+    ("ts_ns", (int, _NONE)),
+    ("call", (str,)),
+    ("args", (tuple,)),
+    ("result", (int, _NONE)),
+    ("errno", (int,)),
+    ("file", (int, _NONE)),
+    ("injected", (bool,)),
+    ("site", (str, _NONE)),
+    ("source_line", (int, _NONE)),
+    ("source_offset", (int, _NONE)),
+)
 
 
 def _args(call: str, given: Any) -> tuple[Arg, ...]:
     """Arguments by name, in the call's order; those left out in the middle are null."""
     if not isinstance(given, dict):
         raise ValueError("args is not an object")
+    if tuple(given) == CALLS.get(call):  # as exported
+        exported = tuple(given.values())
+        if call not in _INTS or {*map(type, exported)} != _ONLY_INT:
+            _check_args(call, exported)
+        return exported
     names = list(CALLS.get(call, ()))
     if len(given) > len(names) or call not in CALLS:
         names += [f"arg{n}" for n in range(len(names), len(given))]
@@ -187,6 +219,10 @@ _SHAPES = {
     "stack_grow": "i",
     "maps": "si..",
 }
+
+
+_INTS = frozenset(call for call, shape in _SHAPES.items() if set(shape) == {"i"})
+_ONLY_INT = {int}
 
 
 def _check_args(call: str, args: tuple[Arg, ...]) -> None:
