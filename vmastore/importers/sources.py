@@ -42,9 +42,10 @@ class Source:
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
         self.name = "standard input" if self.path == "-" else self.path
+        self.cut = False  # the batch given last is one line that had no newline
 
     def batches(self) -> Iterator[list[bytes]]:
-        """The text's lines without their newlines, in lists; the last line may have had none.
+        """The text's lines without their newlines, in lists. See `cut` for the last.
 
         Raises InputError for what cannot be opened or read, is binary, or has a line above MAX_LINE.
         """
@@ -73,6 +74,7 @@ class Source:
             if lines:
                 yield lines
         if rest:
+            self.cut = True
             yield [rest]
 
     def _read(self, stream: BinaryIO, done: int) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from vmastore.importers.base import Skip
 
+_MAX_ROWS = 100_000  # of the table of skips; what comes after is counted by its reason alone
+
 
 class Account:
     """Counts of one log.
@@ -33,11 +35,10 @@ class Account:
 
     def skip_call(self, tid: int | None, call: str | None, reason: str, line: int) -> None:
         """Count a call that becomes no event, whose lines are counted already."""
-        entry = self._skips.get((tid, call, reason))
-        if entry is None:
-            self._skips[tid, call, reason] = [line, 1]
-        else:
-            entry[1] += 1
+        key = tid, call, reason
+        if key not in self._skips and len(self._skips) >= _MAX_ROWS:
+            key = None, None, reason
+        self._skips.setdefault(key, [line, 0])[1] += 1
 
     def skips(self) -> list[Skip]:
         """One entry per thread, call and reason, in the order of their first line."""

@@ -164,6 +164,7 @@ def _fields(text: bytes, *names: bytes) -> list[int]:
     return found
 
 
+_MASK_WORDS = 4096 // 8  # the kernel takes one page of them
 _HEX = re.compile(rb"(?:0x)?[0-9a-f]+\Z")
 
 
@@ -172,6 +173,8 @@ def _mask(token: bytes) -> int | None:
     words = _items(token)
     if words is None:
         return None
+    if len(words) > _MASK_WORDS:
+        raise Unparsed("a mask of more nodes than there can be")
     value = 0
     for position, word in enumerate(words):
         if _HEX.match(word):
@@ -322,6 +325,13 @@ def clone_flags(name: str, tokens: Tokens) -> int | None:
         return constants.SIGNALS["SIGCHLD"]
     if name == "vfork":
         return constants.CLONE_VM | constants.CLONE_VFORK | constants.SIGNALS["SIGCHLD"]
+    try:
+        return _shown_flags(name, tokens)
+    except Unparsed:  # a flag that is newer than our table
+        return None
+
+
+def _shown_flags(name: str, tokens: Tokens) -> int | None:
     shown = _CLONE_FLAGS.search(b", ".join(tokens))
     if shown:
         signal = _EXIT_SIGNAL.search(tokens[0]) if name == "clone3" else None

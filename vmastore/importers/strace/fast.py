@@ -26,11 +26,14 @@ Reader = Callable[[list[bytes]], Args]  # arguments as printed → values; Value
 _Outcome = tuple[int | None, int, bool]  # result, errno, injected
 
 _MAP_ANONYMOUS = 0x20
-# the unit of a printed time, by its length: since the epoch in µs and ns, 0 for a time of day
-_SCALE = {17: 1_000, 20: 1, 15: 0, 8: 0}
-_DURATION = re.compile(rb" <\d+\.\d+>\r?\Z")  # -T
+# the unit of a time since the epoch, by its length without the point; 0: the lengths of a time of day
+_SCALE = {13: 1_000_000, 16: 1_000, 19: 1, 14: 0, 8: 0}
+_DURATION = re.compile(rb" <\d+(?:\.\d+)?>\r?\Z")  # -T
+_LASTED = re.compile(rb"(\d+(?:\.\d{1,9})?)>\r?\Z")
+_DAY = re.compile(rb"\d\d:\d\d:\d\d(?:\.\d{1,9})?\Z")
+_NUMBER = re.compile(rb" *= (0|-?[1-9]\d*|0x[0-9a-f]+)\r?\Z")
 _UNFINISHED = b" <unfinished ...>"
-_LESS_THAN, _GREATER_THAN = b"<>"
+_LESS_THAN, _GREATER_THAN, _POINT = b"<>."
 _new = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
 
 
@@ -94,15 +97,13 @@ class _Results(dict[bytes, _Outcome]):
     """What stands behind the closing parenthesis, its padding included, remembered."""
 
     def __missing__(self, text: bytes) -> _Outcome:
-        gap, _, value = text.partition(b"= ")
-        try:
-            outcome: _Outcome = (int(value, 0), 0, False)
-            if gap.strip():
-                raise Unparsed("text behind the call")
-        except ValueError:
+        number = _NUMBER.match(text)
+        if number:
+            outcome: _Outcome = (int(number[1], 0), 0, False)
+        else:
             result = parse_result(text)
             if result.value is None or result.duration_ns is not None or result.decoration:
-                raise Unparsed("not the short way") from None
+                raise Unparsed("not the short way")
             outcome = (None if result.errno else result.value, result.errno, result.injected)
         if len(self) >= values.MEMO_LIMIT:
             self.clear()
@@ -155,7 +156,7 @@ class FastPath:
         self._changes = -1
         self._results = _Results()
         self._whole = _WholeResults()
-        self._duration = Memo(lambda text: seconds_ns(text.rstrip(b">\r")))
+        self._duration = Memo(_seconds)
 
     def run(self, lines: Sequence[bytes], first: int, end: int) -> None:
         """Read lines, without their newlines, from line number `first` at byte `end` on."""
@@ -167,13 +168,15 @@ class FastPath:
         for number, line in enumerate(lines, first):
             begin, end = end, end + len(line) + 1
             try:
-                thread, rest = lone, line
+                thread, rest, ts = lone, line, None
                 if thread is None:
                     head, _, rest = line.partition(separator)
-                    thread, rest = known[head], rest.lstrip()
+                    thread, rest = known[head], rest.lstrip(b" ")
                 if clock is not None:
                     stamp, _, rest = rest.partition(b" ")
-                    unit = _SCALE[len(stamp)]
+                    unit = _SCALE[len(digits := stamp.replace(b".", b""))]
+                    epoch = unit and digits.isdigit() and stamp[10] == _POINT
+                    ts = int(digits) * unit if epoch else self._day(stamp)
                 tid = thread.tid
                 if rest[0] == _LESS_THAN:
                     head, _, rest = rest.partition(b" resumed>")
@@ -194,14 +197,12 @@ class FastPath:
                         continue
                     joined = ""
                 rest, _, tail = rest.partition(b")")
-                tail, _, last = tail.partition(b" <") if durations else (tail, b"", b"")
+                tail, timed, last = tail.partition(b" <") if durations else (tail, b"", b"")
                 result, errno, injected = results[tail]
                 args = read(rest.split(b", "))
-                ts = None
-                if clock is not None:
-                    ts = int(stamp.replace(b".", b"")) * unit if unit else self._day(stamp)
-                    if last and not joined:
-                        ts += duration[last]
+                lasted = duration[last] if timed else 0
+                if ts is not None and not joined:
+                    ts += lasted
                 mm, pid = thread.mm, thread.pid
                 if births or not mm:
                     raise Unparsed
@@ -238,28 +239,33 @@ class FastPath:
             thread, rest = self._lone, line
             if thread is None:
                 head, _, rest = line.partition(self._separator)
-                thread, rest = self._known[head], rest.lstrip()
-            stamp, last = b"", b""
+                thread, rest = self._known[head], rest.lstrip(b" ")
+            stamp, last = b"", b"0>"
             if self._clock is not None:
                 stamp, _, rest = rest.partition(b" ")
             head, _, rest = rest.partition(b"(")
             name = _NAMES[head]
-            if thread.tid in self._joiner.opened or rest.endswith(b"...>"):
+            if thread.tid in self._joiner.opened or rest.endswith(b"...>") or b"\x1b" in line:
                 return None
             tokens, tail = split_call(rest)
             if self._durations:
-                tail, _, last = tail.rpartition(b" <")
+                tail, timed, last = tail.rpartition(b" <")
+                tail, last = (tail, last) if timed else (last, b"0>")
             result = self._whole[tail]
-            time_ns = self._time(stamp) + (self._duration[last] if last else 0) if stamp else None
+            time_ns = self._time(stamp) + self._duration[last] if stamp else None
         except (Unparsed, KeyError, ValueError):
             return None
         return Called(thread.tid, name, tokens, result, time_ns, number, begin)
 
     def _time(self, stamp: bytes) -> int:
-        unit = _SCALE[len(stamp)]
-        return int(stamp.replace(b".", b"")) * unit if unit else self._day(stamp)
+        digits = stamp.replace(b".", b"")
+        unit = _SCALE[len(digits)]
+        epoch = unit and digits.isdigit() and stamp[10] == _POINT
+        return int(digits) * unit if epoch else self._day(stamp)
 
     def _day(self, stamp: bytes) -> int:
+        if not _DAY.match(stamp):
+            raise Unparsed("no time of day")
         return self._joiner.times.ns(Clock.DAY, day_ns(stamp)) or 0
 
     def _learn(self, line: bytes) -> None:
@@ -283,6 +289,14 @@ class FastPath:
         self._separator = b"] " if bracketed else b" "
         if thread is not None:
             self._known[(b"[pid %5d" if bracketed else b"%d") % shape.tid] = thread
+
+
+def _seconds(text: bytes) -> int:
+    """What is left of a duration (-T) without its " <"."""
+    duration = _LASTED.match(text)
+    if not duration:
+        raise Unparsed("no duration")
+    return seconds_ns(duration[1])
 
 
 def _readable(shape: Line) -> bool:

@@ -54,7 +54,7 @@ def _open(tracker: Tracker, thread: Thread, call: Called) -> None:
     try:
         args = parse(call.name, call.tokens)
     except Unparsed:  # flags of a newer strace: the descriptor matters all the same
-        args = (None, call.tokens[0].decode("utf-8", "backslashreplace"), None, None)
+        args = (None, b", ".join(call.tokens).decode("utf-8", "backslashreplace"), None, None)
     if call.name == "creat":
         path, flags = args[0], constants.OPEN["O_WRONLY"] | constants.OPEN["O_CREAT"]
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from vmastore.events.types import Arg, Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
@@ -10,7 +10,7 @@ from vmastore.importers.descriptors import FdTable
 from vmastore.importers.strace.account import Account
 from vmastore.importers.strace.fast import FastPath
 from vmastore.importers.strace.filecalls import FILE_CALLS
-from vmastore.importers.strace.joiner import Joiner
+from vmastore.importers.strace.joiner import Joiner, Record
 from vmastore.importers.strace.lookahead import Lookahead
 from vmastore.importers.strace.tracker import Tracker
 
@@ -45,6 +45,7 @@ class StraceImporter:
         self.joiner = Joiner(self.account)
         self.joiner.tids.main = main_tid
         self.tracker = Tracker(self.account, FILE_CALLS)
+        self.tracker.stacks = stacks
         self.lookahead = Lookahead(self.tracker, 0 if live else LOOKAHEAD)
         self._fast = FastPath(self.joiner, self.tracker, self.lookahead, self.step)
         self.number = 0  # of the last line fed
@@ -52,7 +53,6 @@ class StraceImporter:
         self._name = name
         self._source = source
         self._with_process_calls = with_process_calls
-        self.stacks = stacks
 
     # -- the log
 
@@ -66,7 +66,7 @@ class StraceImporter:
         first, offset = self.number + 1, self.offset
         self.number += len(lines)
         self.offset += sum(map(len, lines)) + len(lines)
-        if self.stacks:
+        if self.tracker.stacks:
             self.account.lines += len(lines)
             for number, line in enumerate(lines, first):
                 self.step(line, number, offset)
@@ -77,13 +77,24 @@ class StraceImporter:
 
     def take(self) -> list[Event]:
         """The events of the lines stepped over."""
-        return self.tracker.take(stacks=self.stacks)
+        return self.tracker.take()
+
+    def feed_cut(self, line: bytes) -> list[Event]:
+        """The events of the last line of a log that ends without a newline."""
+        self.number += 1
+        self.account.lines += 1
+        self._step(line, self.number, self.offset, self.joiner.feed_cut)
+        self.offset += len(line)
+        return self.take()
 
     def step(self, line: bytes, number: int, offset: int) -> None:
-        """Read one line; `take` gives its events."""
+        """Read one line the general way; `take` gives its events."""
+        self._step(line, number, offset, self.joiner.feed)
+
+    def _step(self, line: bytes, number: int, offset: int, join: Callable[[bytes, int, int], list[Record]]) -> None:
         account = self.account
         before = account.skipped_lines + account.halves + account.frames
-        records = self.joiner.feed(line, number, offset)
+        records = join(line, number, offset)
         if account.skipped_lines + account.halves + account.frames == before:
             if records:
                 account.recorded += 1
@@ -96,7 +107,7 @@ class StraceImporter:
         """The last events; after this, `skips` is complete."""
         self.joiner.finish()
         self.lookahead.flush()
-        return self.tracker.take(stacks=False)
+        return self.tracker.take(last=True)
 
     # -- what is known so far
 

@@ -6,6 +6,7 @@ tracker's business.
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from vmastore.importers.strace import scan
 from vmastore.importers.strace.account import Account
 from vmastore.importers.strace.arguments import SIMPLE
 from vmastore.importers.strace.clock import TimeKeeper
-from vmastore.importers.strace.lexer import Kind, Lexer, Line, lex
+from vmastore.importers.strace.lexer import Kind, Lexer, Line, lex, without_colour
 from vmastore.importers.strace.numbers import real_name
 from vmastore.importers.strace.scan import Result, Unparsed
 
@@ -78,11 +79,9 @@ class _Fragment(NamedTuple):
     parts: int
 
 
-_NOTE_INSIDE = re.compile(
-    rb'(?P<front>.+?)(?P<note>(?:/[^\s()|,"]*/)?strace(?:-[\w.]+)?: Process \d+ (?:attached|detached)'
-    rb"(?: with \d+ threads)?)\Z",
-    re.DOTALL,
-)
+# a note at the end of a line; the path in strace's argv[0] may stand before it
+_NOTE_INSIDE = re.compile(rb"strace(?:-[\w.]{1,40})?: Process \d{1,7} (?:attached|detached)(?: with \d+ threads)?\Z")
+_PATH_BEFORE = re.compile(rb'/[^\s()|,"]*/\Z')
 _NOTE_TID = re.compile(rb"\b(?:Process |PID=)(\d{1,7})")
 _TAIL = re.compile(rb"\)\s*= ")
 # where strace's text can begin inside a line that begins with the tracee's
@@ -90,7 +89,19 @@ _GLUED = re.compile(
     rb"\[pid +\d+\] |<\.\.\. [a-z0-9_]+ resumed>|--- SIG[A-Z0-9_+]+ \{|\+\+\+ (?:exited with|killed by) |(?:%s)\("
     % b"|".join(name.encode() for name in sorted(SIMPLE, key=lambda name: (-len(name), name)))
 )
-_MAX_PARTS = 1000
+_MAX_PARTS, _MAX_JOINED = 1000, 1 << 20  # lines and bytes of one call that the tracee's text cuts up
+_MAX_GLUED = 16  # places in a line of text where a call is looked for
+
+
+def _note_begins(raw: bytes) -> int:
+    """Where strace's note begins in a line that something else begins; 0 if there is none."""
+    low = max(0, len(raw) - 200)
+    note = _NOTE_INSIDE.search(raw, low)
+    if not note:
+        return 0
+    low = max(0, note.start() - 4096)
+    path = _PATH_BEFORE.search(raw[low : note.start()].rpartition(b" ")[2])
+    return note.start() - (len(path[0]) if path else 0)
 
 
 class Joiner:
@@ -115,14 +126,32 @@ class Joiner:
     def feed(self, raw: bytes, number: int, offset: int) -> list[Record]:
         """The records that the next line completes."""
         raw = raw.rstrip(b"\r\n")
-        if b"Process " in raw:
-            note = _NOTE_INSIDE.match(raw)
-            if note and not raw.startswith((b"strace: ", b"/")):
-                return self._note_inside(note, number, offset)
+        cut = _note_begins(raw) if b": Process " in raw else 0
+        if cut:
+            return self._note_inside(raw[:cut], raw[cut:], number, offset)
         line = self._lexer.lex(raw)
         if self._fragment is not None and line.kind is not Kind.NOTE:
             return self._continue(self._fragment, raw, line, number, offset)
         return self._take(raw, line, number, offset)
+
+    def feed_cut(self, raw: bytes, number: int, offset: int) -> list[Record]:
+        """The log's last line, which has no newline: strace was killed, or the log goes on.
+
+        A result at the very end of it may lack digits, so that a call is complete only if something
+        is printed behind it.
+        """
+        line = lex(raw)
+        if line.kind not in (Kind.CALL, Kind.RESUMED) or raw.endswith((b">", b")")):
+            return self.feed(raw, number, offset)
+        self._drop_fragment()
+        tid = self.tids.of(line)
+        if line.kind is Kind.RESUMED:
+            self.account.skip_line(tid, real_name(line.name), "truncated", number)
+            return []
+        self.never_resumed(tid)
+        self.opened[tid] = Pending(line.name, line.text, number, offset)
+        self.account.halves += 1
+        return []
 
     def finish(self) -> None:
         """Account for the calls that never returned."""
@@ -138,8 +167,7 @@ class Joiner:
 
     # -- lines that were cut
 
-    def _note_inside(self, note: re.Match[bytes], number: int, offset: int) -> list[Record]:
-        front = note["front"]
+    def _note_inside(self, front: bytes, note: bytes, number: int, offset: int) -> list[Record]:
         if self._fragment is not None:
             front = self._fragment.raw + front
         line = lex(front)
@@ -150,13 +178,14 @@ class Joiner:
             if line.name in CLONES:
                 records.append(self._opened(tid, line, number, offset))
                 self._told = tid
-        return records + self._take(note["note"], lex(note["note"]), number, offset)
+        return records + self._take(note, lex(note), number, offset)
 
     def _continue(self, fragment: _Fragment, raw: bytes, line: Line, number: int, offset: int) -> list[Record]:
         """The line after a cut one: its rest, else the cut call is one that has not returned."""
         joined = lex(fragment.raw + raw)
         complete = joined.kind in (Kind.CALL, Kind.ENTRY, Kind.RESUMED)
-        if line.kind in (Kind.TEXT, Kind.EMPTY, Kind.SUMMARY) and fragment.parts < _MAX_PARTS:
+        small = fragment.parts < _MAX_PARTS and len(fragment.raw) < _MAX_JOINED
+        if line.kind in (Kind.TEXT, Kind.EMPTY, Kind.SUMMARY) and small:
             if complete:
                 self._fragment = None
                 return self._take(fragment.raw + raw, joined, number, offset)
@@ -231,7 +260,7 @@ class Joiner:
             self.account.skip_line(tid, real_name(line.name), "truncated", number)
             return []
         self.opened.pop(tid, None)
-        text = pending.text + line.text
+        text = without_colour(pending.text + line.text)
         return self._called(tid, line.name, text, time_ns, number, offset, entry=False)
 
     def _execve_of_another(self, tid: int) -> Pending | None:
@@ -287,7 +316,7 @@ class Joiner:
         if last is not None and last in self.opened and _TAIL.match(raw):
             pending = self.opened.pop(last)
             return self._called(last, pending.name, pending.text + raw, None, number, offset, entry=False)
-        for found in _GLUED.finditer(raw, 1):
+        for found in itertools.islice(_GLUED.finditer(raw, 1), _MAX_GLUED):
             glued = lex(raw[found.start() :])
             if self._plausible(glued):
                 return self._take(raw[found.start() :], glued, number, offset)

@@ -82,7 +82,7 @@ _ENDS = {
     Kind.SUPERSEDED: re.compile(rb"\+\+\+ superseded by execve in pid (\d+) \+\+\+"),
 }
 _NOTE = re.compile(
-    rb"(?:\S*/)?[^\s/:]*strace[^\s/:]*: |\[ Process PID=\d+ runs in .* mode\. \]|"
+    rb"(?:[^\s(,]*/)?[\w.+-]*strace[\w.+-]*: |\[ Process PID=\d+ runs in .* mode\. \]|"
     rb"Process \d+ (?:attached|detached|resumed|suspended)"
 )
 _SUMMARY_HEAD = re.compile(rb"% time +seconds|System call usage summary for|(?:-{5,6} +)?-{11} -{11} -+ ")
@@ -92,9 +92,7 @@ _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
 def lex(line: bytes) -> Line:
     """Lex one line, with or without its newline. The table of -C needs `Lexer`."""
-    if b"\x1b" in line:
-        line = _COLOUR.sub(b"", line)
-    line = line.rstrip(b"\r\n")
+    line = without_colour(line).rstrip(b"\r\n")
     if line.startswith(b" > "):
         return _bare(Kind.FRAME, line)
     if _NOTE.match(line):
@@ -102,6 +100,11 @@ def lex(line: bytes) -> Line:
     if _SUMMARY_HEAD.match(line):
         return _bare(Kind.SUMMARY, line)
     return _lex_prefixed(line)
+
+
+def without_colour(text: bytes) -> bytes:
+    """The text without the escapes of --color."""
+    return _COLOUR.sub(b"", text) if b"\x1b" in text else text
 
 
 def _bare(kind: Kind, text: bytes) -> Line:

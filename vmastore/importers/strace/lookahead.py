@@ -10,7 +10,6 @@ from vmastore.importers.strace import constants
 from vmastore.importers.strace.arguments import clone_flags
 from vmastore.importers.strace.joiner import CLONES, Called, Happened, Opened, Record
 from vmastore.importers.strace.lexer import Kind
-from vmastore.importers.strace.scan import Unparsed
 from vmastore.importers.strace.tracker import Tracker
 
 
@@ -89,8 +88,4 @@ class Lookahead:
 
 def _is_vfork(opened: Opened) -> bool:
     """Whether the parent waits for its child, so that its line may be long in coming."""
-    try:
-        flags = clone_flags(opened.name, opened.tokens)
-    except Unparsed:
-        return False
-    return bool((flags or 0) & constants.CLONE_VFORK)
+    return bool((clone_flags(opened.name, opened.tokens) or 0) & constants.CLONE_VFORK)

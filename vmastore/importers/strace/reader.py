@@ -56,15 +56,19 @@ class StraceReader:
         if self._members:
             yield from self._family()
         else:
-            for position, source in enumerate(self._sources):
-                yield from self._log(self._survey.batches if position == 0 else survey(source).batches)
+            yield from self._log(self._survey)
+            for source in self._sources[1:]:
+                yield from self._log(survey(source))
         yield from self.importer.finish()
 
-    def _log(self, batches: Iterator[list[bytes]]) -> Iterator[Event]:
+    def _log(self, log: Survey) -> Iterator[Event]:
         importer = self.importer
         importer.number = importer.offset = 0
-        for batch in batches:
-            yield from importer.feed_batch(batch)
+        for batch in log.batches:
+            if log.source.cut and len(batch) == 1:
+                yield from importer.feed_cut(batch[0])
+            else:
+                yield from importer.feed_batch(batch)
 
     def _family(self) -> Iterator[Event]:
         importer = self.importer

@@ -19,15 +19,13 @@ class Unparsed(ValueError):
 _PATH = rb"<(?=/)(?:[^<>\\]|\\.|<(?:[^<>])*>)*>"
 _OTHER = rb"<(?![<.])(?:->|[^<>\\]|\\.|<(?:->|[^<>])*>)*>"
 _STRING = rb'"(?:[^"\\]|\\.)*"'
-# -X verbose nests them: 0x28 /* 0x8 /* MAP_??? */|MAP_ANONYMOUS */
-_COMMENT = rb"/\*(?:(?!/\*|\*/).|/\*(?:(?!\*/).)*\*/)*\*/"
 DECORATION = re.compile(rb"(?<=[0-9A-Z])(?:" + _PATH + rb"|" + _OTHER + rb")(?:\(deleted\))?", re.DOTALL)
 _STRUCTURE = re.compile(
-    _STRING + rb"|" + _COMMENT + rb"|(?<=[0-9A-Z])(?:" + _PATH + rb"|" + _OTHER + rb")(?:\(deleted\))?|[(){}\[\],]",
+    _STRING + rb"|/\*|\*/|(?<=[0-9A-Z])(?:" + _PATH + rb"|" + _OTHER + rb")(?:\(deleted\))?|[(){}\[\],]",
     re.DOTALL,
 )
-COMMENT = re.compile(rb" ?" + _COMMENT + rb" ?", re.DOTALL)
-
+_COMMENT = {b"/*": 1, b"*/": -1}
+_COMMENT_MARK = re.compile(rb"/\*|\*/")
 _DEPTH = {b"(": 1, b"[": 1, b"{": 1, b")": -1, b"]": -1, b"}": -1}
 
 
@@ -49,9 +47,14 @@ _BRACKETS = re.compile(rb'["([{]|/\*')
 
 def _split_structured(text: bytes) -> tuple[list[bytes], bytes]:
     arguments: list[bytes] = []
-    depth = begin = 0
+    depth = begin = comments = 0
     for token in _STRUCTURE.finditer(text):
         mark = token[0]
+        if mark in _COMMENT:  # -X verbose nests them: 0x28 /* 0x8 /* MAP_??? */|MAP_ANONYMOUS */
+            comments += _COMMENT[mark]
+            continue
+        if comments > 0:
+            continue
         if mark == b",":
             if depth == 0:
                 arguments.append(text[begin : token.start()].strip())
@@ -59,11 +62,24 @@ def _split_structured(text: bytes) -> tuple[list[bytes], bytes]:
             continue
         depth += _DEPTH.get(mark, 0)
         if depth < 0:
+            if mark != b")":
+                break
             last = text[begin : token.start()].strip()
             if last or arguments:
                 arguments.append(last)
             return arguments, text[token.end() :]
     raise Unparsed("no closing parenthesis")
+
+
+def without_comments(token: bytes) -> bytes:
+    """The token without its ``/* ... */``, nested ones too."""
+    kept, depth, begin = [], 0, 0
+    for mark in _COMMENT_MARK.finditer(token):
+        if depth == 0 and mark[0] == b"/*":
+            kept.append(token[begin : mark.start()])
+        depth = max(0, depth + _COMMENT[mark[0]])
+        begin = mark.end()
+    return b"".join([*kept, token[begin:]]) if depth == 0 else b"".join(kept)
 
 
 def split_list(text: bytes) -> list[bytes]:
@@ -90,14 +106,17 @@ _RESULT = re.compile(
     rb"(?: (?P<errno>E[A-Z0-9]+)| \(errno (?P<number>\d+)\))?"
     rb"(?: <unavailable>)?"
     rb"(?P<notes>(?: \((?:[^()]|\([^()]*\))*\))*)"
-    rb"(?: <(?P<duration>\d+\.\d+)>)?\s*\Z",
+    rb"(?: <(?P<duration>\d+(?:\.\d{1,9})?)>)?\s*\Z",
     re.DOTALL,
 )
 
 
+_MAX_RESULT = 20_000  # bytes: a descriptor's path, every byte of it escaped
+
+
 def parse_result(text: bytes) -> Result:
     """Parse the text after a call's closing parenthesis, from its padding to its duration."""
-    match = _RESULT.match(text)
+    match = _RESULT.match(text) if len(text) <= _MAX_RESULT else None
     if not match:
         raise Unparsed("no result")
     duration = match["duration"]

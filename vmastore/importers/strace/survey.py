@@ -20,6 +20,7 @@ _STRACE_KINDS = frozenset(Kind) - {Kind.TEXT, Kind.EMPTY, Kind.FRAGMENT, Kind.FR
 class Survey(NamedTuple):
     """What was seen, and the log's lines from its beginning."""
 
+    source: Source
     stacks: bool  # stack frames (-k)
     main_tid: int | None  # whose the lines without a pid are, where others have one
     batches: Iterator[list[bytes]]
@@ -41,7 +42,7 @@ def survey(source: Source) -> Survey:
     if _first_without_pid(lexed):
         main_tid, head, batches = _find_main(source, head, batches)
     stacks = any(line.kind is Kind.FRAME for line in lexed)
-    return Survey(stacks, main_tid, itertools.chain(head, batches))
+    return Survey(source, stacks, main_tid, itertools.chain(head, batches))
 
 
 def _check(lexed: list[Line], head: list[list[bytes]], name: str) -> None:

@@ -40,6 +40,7 @@ class Tracker:
         self.handlers = handlers
         self.seq = 0
         self.out: list[Event] = []
+        self.stacks = False  # whether frames are wanted
         self.mark = 0  # where the last record's events begin in `out`
         self.processes = Processes()
         self.descriptions = Descriptions()
@@ -58,7 +59,8 @@ class Tracker:
     def record(self, record: Record) -> None:
         """Turn one record into events."""
         if isinstance(record, Happened) and record.kind is Kind.FRAME:
-            self._frame(record)
+            if self.stacks:
+                self._frame(record)
             return
         self.mark = len(self.out)
         if isinstance(record, Called):
@@ -73,9 +75,9 @@ class Tracker:
         else:
             self._ended(record)
 
-    def take(self, *, stacks: bool) -> list[Event]:
-        """The events so far. stacks: without the last record's, whose stack frames may be still to come."""
-        if not stacks:
+    def take(self, *, last: bool = False) -> list[Event]:
+        """The events so far; without the last record's while its stack frames may be still to come."""
+        if last or not self.stacks:
             out, self.out = self.out, []
             return out
         out, self.out = self.out[: self.mark], self.out[self.mark :]
@@ -220,7 +222,10 @@ class Tracker:
     def _exec(self, call: Called) -> None:
         """A new program: for a thread that is new to the trace nothing is left behind."""
         thread = self.thread(call.tid)
-        path, argv, _ = parse(call.name, call.tokens)
+        try:
+            path, argv, _ = parse(call.name, call.tokens)
+        except Unparsed:  # the new program matters, whatever its name
+            path, argv = b", ".join(call.tokens).decode("utf-8", "backslashreplace"), None
         self.saw.add("exec")
         if call.result.errno or call.result.injected:
             self.event(thread, call, (path, argv, None), mm=thread.mm)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from vmastore.importers.strace import constants
 from vmastore.importers.strace.constants import Table
-from vmastore.importers.strace.scan import COMMENT, DECORATION, Unparsed
+from vmastore.importers.strace.scan import DECORATION, Unparsed, without_comments
 
 MEMO_LIMIT = 30_000  # entries: what a token costs to remember is bounded, not what a log holds
 
@@ -40,7 +40,7 @@ def bare(token: bytes) -> bytes:
     if named:
         token = token[named.end() :]
     if b"/*" in token:
-        token = COMMENT.sub(b"", token)
+        token = without_comments(token)
     if b"<" in token and b"<<" not in token:
         token = DECORATION.sub(b"", token)
     return token.strip()
@@ -70,7 +70,10 @@ def flags_parser(table: Table) -> Callable[[bytes], int]:
             return value
         if b"<<" in text:
             left, right = text.split(b"<<", 1)
-            return part(left) << part(right)
+            shift = part(right)
+            if shift > 64:
+                raise Unparsed(f"not a number: {text[:60]!r}")
+            return part(left) << shift
         return number(text)
 
     def parse(token: bytes) -> int:
