@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import os
 import shutil
 import subprocess
 import sys
@@ -146,6 +147,17 @@ def test_what_was_put_aside_goes_with_its_readers(monkeypatch: pytest.MonkeyPatc
     assert sum(1 for _ in readers[0].events()) > 500
     readers.clear()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("text", "kind"), [(STRACE.encode(), "strace"), (_text("maps/cat.maps"), "maps")])
+def test_a_named_pipe_is_read_once(tmp_path: Path, text: bytes, kind: str) -> None:
+    """The shell's <(…) works like a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen([sys.executable, "-c", f"open({str(pipe)!r}, 'wb').write({text!r})"]):
+        (reader,) = open_traces(pipe)
+    assert (reader.header.format, reader.header.name) == (kind, "pipe")
+    assert sum(1 for _ in reader.events()) > 0
 
 
 def test_a_real_program_under_strace_imports(tmp_path: Path) -> None:

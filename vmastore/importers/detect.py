@@ -43,6 +43,9 @@ def open_traces(path: str | Path, format: str = "auto", name: str | None = None)
         return [MapsReader(path, name)]
     if path == "-":
         return _standard_input(format, name)
+    if _is_stream(path):
+        with Path(path).open("rb") as stream:
+            return _put_aside(stream, path, format, name or Path(path).name)
     source = Source(path)
     kind = _kind_of(source) if format == "auto" else format
     return OPENERS[kind](source, name)
@@ -83,20 +86,31 @@ def _is_vectors(lines: list[bytes]) -> bool:
     return re.match(rb"seed \d+\r?\Z", first) is not None
 
 
-# -- standard input
+# -- standard input and pipes
 
 
 def _standard_input(format: str, name: str | None) -> list[TraceReader]:
     """strace's logs stream; the other formats are read twice, so they are put aside first."""
     if format == "strace" or (format == "auto" and _strace_waits()):
         return OPENERS["strace"](Source("-"), name or "stdin")
+    return _put_aside(_stdin(), "standard input", format, name or "stdin")
+
+
+def _is_stream(path: str) -> bool:
+    """A pipe with a name, as the shell's <(…): it can be read once only."""
+    place = Path(path)
+    return place.exists() and not place.is_file() and not place.is_dir()
+
+
+def _put_aside(stream: IO[bytes], shown: str, format: str, name: str) -> list[TraceReader]:
+    """Readers of a copy of `stream`, which errors and headers call `shown`."""
     spool = cast(IO[bytes], tempfile.NamedTemporaryFile(prefix="vmastore-"))  # noqa: SIM115 (the readers keep it)
-    shutil.copyfileobj(_stdin(), spool)
+    shutil.copyfileobj(stream, spool)
     spool.flush()
     source = Source(spool.name)
-    source.name = "standard input"
+    source.name = shown
     kind = recognise(_head(source), source.name) if format == "auto" else format
-    readers = OPENERS[kind](source, name or "stdin")
+    readers = OPENERS[kind](source, name)
     for reader in readers:
         weakref.finalize(reader, _keep, spool)  # the file goes when the last reader does
     return readers
