@@ -35,6 +35,7 @@ class Event(NamedTuple):
 # event all the same: its arguments are named arg0, arg1, ….
 CALLS: dict[str, tuple[str, ...]] = {
     "mmap": ("addr", "length", "prot", "flags", "fd", "offset"),
+    "mmap2": ("addr", "length", "prot", "flags", "fd", "offset"),  # i386's mmap; offset in bytes
     "munmap": ("addr", "length"),
     "mprotect": ("addr", "length", "prot"),
     "pkey_mprotect": ("addr", "length", "prot", "pkey"),

@@ -210,6 +210,7 @@ def _maps(world: World, mm: Mm, event: Event) -> None:
 
 HANDLERS: dict[str, Handler] = {
     "mmap": _mmap,
+    "mmap2": _mmap,
     "munmap": _munmap,
     "mprotect": _mprotect,
     "pkey_mprotect": _pkey_mprotect,
