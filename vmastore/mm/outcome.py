@@ -39,6 +39,7 @@ _TEXT = {
     "anon_pgoff": "anonymous page offset not contiguous",
     "anon_vma": "anon_vma",
     "inside": "the range does not reach that edge of its VMA",
+    "not_tried": "nothing: no call has asked since they became alike",
     "expand_only": "brk never looks at the next VMA",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 from vmastore.events import ObservedVma
@@ -50,7 +51,7 @@ def _names(change: Change) -> dict[ObservedVma, str]:
 
 def _widths(edges: list[int]) -> list[int]:
     """Characters for each stretch between two edges, in proportion but at least two."""
-    spans = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+    spans = [b - a for a, b in itertools.pairwise(edges)]
     total = sum(spans)
     return [max(2, round(span * _WIDTH / total)) for span in spans]
 

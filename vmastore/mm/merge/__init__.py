@@ -9,6 +9,7 @@ from vmastore.mm.merge.modify import (
     vma_modify_flags_name,
     vma_modify_policy,
     vma_modify_uffd,
+    why_not_one,
 )
 from vmastore.mm.merge.region import copy_vma, do_brk_flags, expand_stack, isolate_vma, mmap_region
 from vmastore.mm.merge.unmap import do_vmi_munmap
@@ -28,4 +29,5 @@ __all__ = [
     "vma_modify_flags_name",
     "vma_modify_policy",
     "vma_modify_uffd",
+    "why_not_one",
 ]

@@ -11,9 +11,10 @@ from errno import ENOMEM
 from vmastore.mm.flags import PAGE_SHIFT
 from vmastore.mm.merge.existing import vma_merge_existing
 from vmastore.mm.merge.new_range import vma_merge_new_range
+from vmastore.mm.merge.predicates import SPECIAL, neighbour_reason
 from vmastore.mm.merge.split import split_vma
 from vmastore.mm.mm import Mm, VmaIterator
-from vmastore.mm.outcome import Decision
+from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.vma import Mempolicy, UffdCtx, Vma, VmaAttrs
 
 
@@ -115,3 +116,10 @@ def _split_failed(mm: Mm, error: int) -> int:
     if mm.rules.modify_error_as_merge and error == -ENOMEM:
         raise Oops
     return error
+
+
+def why_not_one(mm: Mm, left: Vma, right: Vma) -> Reason | None:
+    """The first reason why two touching VMAs would not merge, were the lower one changed to what it is."""
+    if left.attrs.special or right.attrs.special:
+        return SPECIAL
+    return neighbour_reason(mm, right, left.attrs, left.anon_vma, len(left.chain), is_next=True)

@@ -1,0 +1,1 @@
+"""The command line: talks to people; everything it does is in the layers below."""

@@ -1,0 +1,226 @@
+"""What the commands share: options, the store, TRACE@N, rule sets, output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vmastore.errors import InputError
+
+if TYPE_CHECKING:
+    from vmastore.events import ObservedVma, TraceHeader
+    from vmastore.mm.mm import Mm
+    from vmastore.mm.rules import RuleSet
+    from vmastore.replay.trace import StoredTrace
+    from vmastore.store import Store
+
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Database (path or URL); else $VMASTORE_STORE, else ./vmastore.db.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+NlOption = Annotated[bool, typer.Option("--nl", help="JSON lines.")]
+KernelOption = Annotated[
+    str | None,
+    typer.Option("--kernel", help="Rule set: a preset (6.18) or a release (6.12.117); else the trace's own."),
+]
+RuleOption = Annotated[list[str] | None, typer.Option("--rule", help="Flip one switch: NAME=on or NAME=off.")]
+FaultsOption = Annotated[
+    str, typer.Option("--faults", help="What is not recorded of page faults: recorded, written or untouched.")
+]
+MaxMapOption = Annotated[
+    int | None, typer.Option("--max-map-count", help="vm.max_map_count, instead of the trace's.")
+]
+MmOption = Annotated[int | None, typer.Option("--mm", help="Address space; else the one with most events.")]
+
+FAULT_POLICIES = ("recorded", "written", "untouched")
+
+
+def store_place(option: str | None) -> str:
+    """Where the store is: the option, the environment, the folder."""
+    return option or os.environ.get("VMASTORE_STORE") or "vmastore.db"
+
+
+def open_existing(option: str | None) -> Store:
+    """The store, which must exist."""
+    from vmastore.store import open_store
+
+    return open_store(store_place(option), create=False)
+
+
+@dataclass(frozen=True)
+class Target:
+    """TRACE or TRACE@N: a trace and a point in it."""
+
+    trace: str
+    at: int | None  # None: no point named; negative: from the end
+
+
+def parse_target(text: str) -> Target:
+    """`NAME`, `NAME@12`, `NAME@-1`. Raises InputError."""
+    name, sign, point = text.rpartition("@")
+    if not sign:
+        return Target(text, None)
+    try:
+        return Target(name, int(point))
+    except ValueError:
+        raise InputError(
+            f"{text!r}: what follows @ should be an event's number", hint="for example TRACE@12, TRACE@-1"
+        ) from None
+
+
+def parse_addr(text: str) -> int:
+    """An address or size: decimal, hex, 4k, 2M. Raises InputError."""
+    from vmastore.replay.predicate import number
+
+    try:
+        return number(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not an address", hint="decimal, hex (0x7f…), or a size like 4k, 2M") from None
+
+
+def choose_rules(header: TraceHeader, kernel: str | None, rules: Sequence[str] | None) -> RuleSet:
+    """The rule set of a command: --kernel, else the trace's release, else the running kernel (said on stderr)."""
+    from vmastore.mm.rules import resolve
+
+    if kernel:
+        chosen = resolve(kernel)
+    elif header.release:
+        chosen = resolve(header.release, header.version)
+    else:
+        uname = os.uname()
+        chosen = resolve(uname.release, uname.version)
+        note(f"the trace names no kernel: taken as the running one, {uname.release} (--kernel chooses another)")
+    for text in rules or ():
+        name, sign, state = text.partition("=")
+        if not sign or state not in ("on", "off"):
+            raise InputError(
+                f"--rule {text!r}: write NAME=on or NAME=off", hint="`vmastore kernels` lists the switches"
+            )
+        chosen = chosen.with_rule(name, state == "on")
+    return chosen
+
+
+def check_faults(faults: str) -> str:
+    if faults not in FAULT_POLICIES:
+        raise InputError(f"--faults {faults!r}: one of {', '.join(FAULT_POLICIES)}")
+    return faults
+
+
+def open_target(store: Store, target: str) -> tuple[StoredTrace, int]:
+    """The trace and the event number that TRACE[@N] names (the last without @N). Raises InputError."""
+    from vmastore.replay.trace import StoredTrace
+
+    parsed = parse_target(target)
+    trace = StoredTrace(store, store.trace(parsed.trace))
+    last = trace.info.events
+    at = last if parsed.at is None else parsed.at
+    if at < 0:
+        at += last + 1
+    if not 0 <= at <= last:
+        raise InputError(f"{target}: {trace.info.header.name} has events 1 to {last}")
+    return trace, at
+
+
+def pick_mm(trace: StoredTrace, option: int | None) -> int:
+    """The address space: as asked, else the one with most events. Raises InputError."""
+    spaces = trace.store.address_spaces(trace.info.trace)
+    numbers = {row[0] for row in spaces}
+    if option is not None:
+        if option not in numbers:
+            known = ", ".join(str(n) for n in sorted(numbers)[:20])
+            raise InputError(f"{trace.info.header.name} has no address space {option}", hint=f"it has {known}")
+        return option
+    alive = [row for row in spaces if row[0]]
+    return int(max(alive, key=lambda row: row[6])[0]) if alive else 0
+
+
+def state(
+    trace: StoredTrace,
+    at: int,
+    mm: int | None,
+    rules: RuleSet,
+    *,
+    faults: str = "recorded",
+    max_map_count: int | None = None,
+) -> Mm:
+    """The address space after event `at`; one that has ended by then as it last was (said on stderr)."""
+    number = pick_mm(trace, mm)
+    died = {row[0]: row[5] for row in trace.store.address_spaces(trace.info.trace)}.get(number)
+    if died is not None and died <= at:
+        note(f"address space {number} ends at event {died}; this is after event {died - 1}")
+        at = died - 1
+    world, _ = trace.at(at, rules, faults=check_faults(faults), max_map_count=max_map_count)
+    found = world.mms.get(number)
+    if found is None:
+        raise InputError(f"{trace.info.header.name}: address space {number} does not exist at event {at}")
+    return found
+
+
+# -- output --------------------------------------------------------------------------------------------
+
+
+def echo(text: str = "") -> None:
+    """A line of output; a reader that went away (head) is no error."""
+    try:
+        print(text)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        raise typer.Exit(0) from None
+
+
+def note(text: str) -> None:
+    """A remark on stderr."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+def echo_json(document: Any) -> None:
+    echo(json.dumps(document, ensure_ascii=False))
+
+
+def emit_rows(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, as_json: bool = False, nl: bool = False
+) -> None:
+    """Rows as JSON, JSON lines, a table on a terminal, or tab-separated text in a pipe."""
+    if as_json:
+        echo_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif nl:
+        for row in rows:
+            echo_json(dict(zip(columns, row, strict=True)))
+    elif sys.stdout.isatty():
+        _table(columns, rows)
+    else:
+        echo("\t".join(columns))
+        for row in rows:
+            echo("\t".join("" if value is None else str(value) for value in row))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    Console().print(table)
+
+
+def vma_dict(line: ObservedVma) -> dict[str, Any]:
+    """A VMA for JSON output."""
+    return {
+        "start": line.start,
+        "end": line.end,
+        "perms": line.perms,
+        "offset": line.offset,
+        "dev": line.dev,
+        "inode": line.inode,
+        "name": line.name,
+        "vm_flags": line.vm_flags,
+    }

@@ -1,0 +1,85 @@
+"""`vmastore db`: the store itself."""
+
+from __future__ import annotations
+
+import typer
+
+from vmastore.cli.common import JsonOption, StoreOption, echo, echo_json, open_existing, store_place
+from vmastore.errors import StoreError
+
+db = typer.Typer(no_args_is_help=True, help="The store itself: its schema and its soundness.", rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    app.add_typer(db, name="db")
+
+
+@db.command()
+def current(store: StoreOption = None) -> None:
+    """The schema that the store has, and the one that this vmastore needs.
+
+    Example: vmastore db current
+    """
+    from vmastore.store import migrate
+    from vmastore.store.engine import check_file, make_engine, to_url
+
+    url = to_url(store_place(store))
+    if url.get_backend_name() == "sqlite" and url.database:
+        check_file(url.database)
+    echo(f"store: {migrate.current(make_engine(url)) or 'empty'}  needed: {migrate.head()}")
+
+
+@db.command()
+def upgrade(store: StoreOption = None) -> None:
+    """Bring an older store up to date, after a backup copy beside it.
+
+    Example: vmastore db upgrade
+    """
+    from pathlib import Path
+
+    from vmastore.store import migrate
+    from vmastore.store.engine import check_file, make_engine, to_url
+
+    url = to_url(store_place(store))
+    if url.get_backend_name() == "sqlite" and url.database:
+        check_file(url.database)
+        if not Path(url.database).exists():
+            raise StoreError(f"{url.database}: no such store")
+    have, want, backup = migrate.upgrade(make_engine(url))
+    if have == want:
+        echo(f"already at {want}")
+    else:
+        echo(f"upgraded from {have or 'empty'} to {want}" + (f"; the old one is {backup}" if backup else ""))
+
+
+@db.command()
+def check(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Verify the hash chain, gaps, foreign keys and the database's own integrity. Exit status 1 if unsound.
+
+    Example: vmastore db check
+    """
+    from vmastore.store.check import check_store
+
+    with open_existing(store) as opened:
+        problems, events = check_store(opened)
+    if as_json:
+        echo_json({"events": events, "problems": problems})
+    else:
+        for problem in problems:
+            echo(problem)
+        echo(f"{events} events checked, {len(problems)} problems")
+    if problems:
+        raise typer.Exit(1)
+
+
+@db.command()
+def rebuild(store: StoreOption = None) -> None:
+    """Drop all derived data and make it again from the events.
+
+    Example: vmastore db rebuild
+    """
+    from vmastore.replay.rebuild import rebuild as run
+
+    with open_existing(store) as opened:
+        echo(f"{run(opened)} replays made again")

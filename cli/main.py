@@ -1,0 +1,68 @@
+"""`vmastore`: the commands put together, and the one place where errors are printed."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from vmastore.cli import (
+    bisect_cmd,
+    db_cmd,
+    explain_cmd,
+    export_cmd,
+    import_cmd,
+    kernels_cmd,
+    replay_cmd,
+    sql_cmd,
+    traces_cmd,
+    verify_cmd,
+)
+from vmastore.errors import VmastoreError
+from vmastore.version import VERSION
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Record, replay, verify and bisect a process's address space.",
+)
+for module in (
+    import_cmd,
+    traces_cmd,
+    replay_cmd,
+    verify_cmd,
+    explain_cmd,
+    bisect_cmd,
+    export_cmd,
+    kernels_cmd,
+    sql_cmd,
+    db_cmd,
+):
+    module.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        print(f"vmastore {VERSION}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; an error is one line (and a hint) on stderr and exit status 2."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"vmastore {VERSION}")
+        return
+    try:
+        app()
+    except VmastoreError as error:
+        print(f"Error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"Hint: {error.hint}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Error: interrupted", file=sys.stderr)
+        sys.exit(130)

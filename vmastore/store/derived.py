@@ -1,0 +1,108 @@
+"""Writing the derived data of a replay: bulk rows, one transaction a batch, one replay a rule set."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from vmastore.store.store import Store
+
+_TABLES = ("outcome_t", "decision_t", "vma_t", "lost_merge_t")
+_SQL = {
+    "outcome_t": "INSERT INTO outcome_t VALUES (?,?,?,?,?,?,?,?,?)",
+    "decision_t": "INSERT INTO decision_t VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+    "vma_t": "INSERT INTO vma_t VALUES (?,?,?,?,?,?,?,?,?,?)",
+    "lost_merge_t": "INSERT OR REPLACE INTO lost_merge_t VALUES (?,?,?,?,?,?,?)",
+}
+_FLUSH = 20_000
+ENGINE = "0.1.0"  # derived data of another engine version is stale
+
+
+class ReplayWriter:
+    """Collects rows and writes them in batches; an older replay of the same options is replaced.
+
+    `events` is set at the end: a replay with fewer events than its trace is stale.
+    """
+
+    def __init__(self, store: Store, trace: int, kernel: str, options: str) -> None:
+        self.store = store
+        self.events = 0
+        self._rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
+        self._count = 0
+        with store._write() as connection:
+            old = connection.exec_driver_sql(
+                "SELECT replay FROM replay_t WHERE trace=? AND kernel=? AND options=?", (trace, kernel, options)
+            ).fetchone()
+            if old is not None:
+                drop(connection, old[0])
+            result = connection.exec_driver_sql(
+                "INSERT INTO replay_t (trace,kernel,options,engine,events) VALUES (?,?,?,?,0) RETURNING replay",
+                (trace, kernel, options, ENGINE),
+            )
+            self.replay = int(result.scalar_one())
+
+    def __enter__(self) -> ReplayWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            with self.store._write() as connection:
+                drop(connection, self.replay)
+            return
+        self._flush()
+        with self.store._write() as connection:
+            connection.exec_driver_sql("UPDATE replay_t SET events=? WHERE replay=?", (self.events, self.replay))
+
+    def outcome(self, row: tuple[Any, ...]) -> None:
+        """(seq, mm, merges, splits, cases, map_count, certain, divergence)"""
+        self._add("outcome_t", row)
+
+    def decision(self, row: tuple[Any, ...]) -> None:
+        """(seq, n, mm, api, action, vm_start, vm_end, case, reason_prev, reason_next, certain)"""
+        self._add("decision_t", row)
+
+    def vma(self, row: tuple[Any, ...]) -> None:
+        """(mm, vm_start, vm_end, vm_flags, pgoff, path, name, born_seq, died_seq)"""
+        self._add("vma_t", row)
+
+    def lost_merge(self, row: tuple[Any, ...]) -> None:
+        """(mm, boundary, seq, left_start, right_end, reason)"""
+        self._add("lost_merge_t", row)
+
+    def _add(self, table: str, row: tuple[Any, ...]) -> None:
+        self._rows[table].append((self.replay, *row))
+        self._count += 1
+        if self._count >= _FLUSH:
+            self._flush()
+
+    def _flush(self) -> None:
+        with self.store._write() as connection:
+            for table, rows in self._rows.items():
+                if rows:
+                    connection.exec_driver_sql(_SQL[table], rows)
+                    rows.clear()
+        self._count = 0
+
+
+def drop(connection: Any, replay: int) -> None:
+    """Forget a replay: derived data can always be made again."""
+    for table in (*_TABLES, "replay_t"):
+        connection.exec_driver_sql(f"DELETE FROM {table} WHERE replay=?", (replay,))
+
+
+def drop_all(store: Store) -> int:
+    """Forget all derived data. Returns how many replays there were."""
+    with store._write() as connection:
+        replays = [row[0] for row in connection.exec_driver_sql("SELECT replay FROM replay_t")]
+        for replay in replays:
+            drop(connection, replay)
+    return len(replays)
+
+
+def replays(store: Store) -> list[tuple[int, str, str]]:
+    """(trace, kernel, options) of every stored replay."""
+    with store._read() as connection:
+        rows = connection.exec_driver_sql("SELECT trace, kernel, options FROM replay_t ORDER BY replay").fetchall()
+    return [(row[0], row[1], row[2]) for row in rows]
