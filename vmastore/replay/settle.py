@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 
 from vmastore.events import Event, ObservedVma
@@ -42,23 +43,37 @@ def changes_vmas(event: Event) -> bool:
 def settle(world: World, event: Event, before: Mm, outcome: Outcome, seen: dict[int, ObservedVma]) -> Mm | None:
     """The address space after `event` under fault states that explain `seen`, or None.
 
-    before: the address space as it was before the event. Only VMAs that the uncertain decisions
-    touch are varied.
+    before: the address space as it was before the event. Only VMAs that its decisions touch are varied.
     """
+    for trial, _ in _trials(world, event, before, outcome):
+        if _explains(trial, seen):
+            return trial
+    return None
+
+
+def alternatives(
+    world: World, event: Event, before: Mm, outcome: Outcome
+) -> list[tuple[str, tuple[tuple[int, int, int], ...]]]:
+    """(merge cases and splits, VMAs afterwards) of `event`, for each state of what the trace does not show."""
+    return [
+        (tried.cases, tuple((v.vm_start, v.vm_end, v.attrs.vm_flags) for v in trial.vmas()))
+        for trial, tried in _trials(world, event, before, outcome)
+    ]
+
+
+def _trials(world: World, event: Event, before: Mm, outcome: Outcome) -> Iterator[tuple[Mm, Outcome]]:
     ranges = [(d.vm_start, d.vm_end) for d in outcome.decisions]
     unsure = [v for v in before.vmas() if v.unsure and _touches(v, ranges)][:_MOST]
+    kept = world.mms.get(event.mm)
     for links in product(*(range(3 if v.unsure == UNSURE_FORKED else 2) for v in unsure)):
         trial = clone_mm(before)
         for vma, count in zip(unsure, links, strict=True):
             _set_state(trial, vma.vm_start, count)
-        kept = world.mms.get(event.mm)
         world.mms[event.mm] = trial
-        world.apply(event)
+        tried = world.apply(event)
         if kept is not None:
             world.mms[event.mm] = kept
-        if _explains(trial, seen):
-            return trial
-    return None
+        yield trial, tried
 
 
 def _touches(vma: Vma, ranges: list[tuple[int, int]]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno as codes
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -81,13 +80,12 @@ def prepare(connection: sqlite3.Connection) -> None:
 
 
 def register(connection: sqlite3.Connection) -> None:
-    """The SQL functions of design: hex_addr, addr, perms, flag_names, and errno_name."""
+    """The SQL functions of design: hex_addr, addr, perms, flag_names."""
     one = {"deterministic": True}
     connection.create_function("hex_addr", 1, lambda n: None if n is None else f"0x{n & U64:x}", **one)
     connection.create_function("addr", 1, _addr, **one)
     connection.create_function("perms", 1, lambda f: None if f is None else perms(f), **one)
     connection.create_function("flag_names", 1, lambda f: None if f is None else vmflags_letters(f), **one)
-    connection.create_function("errno_name", 1, lambda e: codes.errorcode.get(e) if e else None, **one)
 
 
 def _addr(text: Any) -> int | None:

@@ -46,6 +46,8 @@ def open_store(place: str | Path, *, create: bool = True) -> Store:
             raise StoreError(
                 f"{url.database}: no such store", hint="make one with `vmastore import` or `vmastore record`"
             )
+        if not create and Path(url.database).stat().st_size == 0:
+            raise StoreError(f"{url.database}: an empty database, not a store")
     engine = make_engine(url)
     try:
         if migrate.current(engine) is None:

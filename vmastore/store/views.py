@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import errorcode
 from typing import NamedTuple
 
 
@@ -32,6 +33,13 @@ def _arg(name: str) -> str:
         f"WHERE json_extract(c.arg_names, '$[' || a.key || ']') = '{name}')"
     )
 
+
+# plain SQL, so that any program can read the views
+_ERRNO = "CASE e.errno " + " ".join(f"WHEN {n} THEN '{name}'" for n, name in sorted(errorcode.items())) + " END"
+_PERMS = " || ".join(
+    f"CASE WHEN v.vm_flags & {bit} THEN '{yes}' ELSE '{no}' END"
+    for bit, yes, no in ((1, "r", "-"), (2, "w", "-"), (4, "x", "-"), (0x80, "s", "p"))
+)
 
 VIEWS: tuple[View, ...] = (
     View(
@@ -90,7 +98,7 @@ VIEWS: tuple[View, ...] = (
             ("start", _arg("addr"), "the call's address, NULL if it has none"),
             ("length", _arg("length"), "the call's length in bytes, NULL if it has none"),
             ("result", "e.result", "return value as signed 64 bits, NULL when it failed"),
-            ("errno", "errno_name(e.errno)", "'ENOMEM' …, NULL when it succeeded"),
+            ("errno", _ERRNO, "'ENOMEM' …, NULL when it succeeded"),
             ("args", _ARGS, "JSON object of the arguments by name"),
             (
                 "file",
@@ -164,7 +172,7 @@ VIEWS: tuple[View, ...] = (
             ("mm", "v.mm", "address space"),
             ("vm_start", "v.vm_start", "first byte"),
             ("vm_end", "v.vm_end", "first byte behind it"),
-            ("perms", "perms(v.vm_flags)", "rwxp"),
+            ("perms", _PERMS, "rwxp"),
             ("vm_flags", "v.vm_flags", "kernel flags; flag_names() spells them"),
             ("pgoff", "v.pgoff", "offset in the file, pages"),
             ("path", "v.path", "mapped file, NULL anonymous"),

@@ -1,0 +1,271 @@
+"""The event store keeps what it is given, in order, once, and lets nobody change it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
+from vmastore.events import Event, FileInfo, TraceHeader
+from vmastore.store import Store, open_store, query
+from vmastore.store.check import check_store
+
+HEADER = TraceHeader("app", "app.log", "strace", "6.18.44", None, {"max_map_count": 65530}, "recorded")
+
+
+def mmap(seq: int, addr: int = 0x7F0000000000) -> Event:
+    """An mmap event."""
+    args = (0, 4096, 3, 0x22, -1, 0)
+    return Event(seq, 1, 10, 10, 1000 + seq, "mmap", args, addr + seq * 4096, 0, None, False, None, seq, seq * 80)
+
+
+def filled(store: Store, count: int = 5) -> int:
+    """A trace of `count` events."""
+    info = store.create_trace(HEADER)
+    store.append(info.trace, [mmap(n) for n in range(1, count + 1)], expected_version=0)
+    return info.trace
+
+
+ints = st.integers(-(1 << 63), (1 << 64) - 1)
+texts = st.text(max_size=20)
+values = st.one_of(st.none(), ints, texts, st.lists(ints, max_size=3))
+events = st.builds(
+    Event,
+    st.just(1),
+    st.integers(0, 9),
+    st.integers(0, 1 << 22),
+    st.integers(0, 1 << 22),
+    st.one_of(st.none(), st.integers(0, 1 << 62)),
+    st.sampled_from(["mmap", "munmap", "openat", "prctl", "frobnicate"]),
+    st.lists(values, max_size=6).map(tuple),
+    st.one_of(st.none(), st.integers(0, (1 << 63) - 1)),
+    st.integers(0, 133),
+    st.one_of(st.none(), st.integers(1, 99)),
+    st.booleans(),
+    st.one_of(st.none(), texts),
+    st.one_of(st.none(), st.integers(1, 1 << 40)),
+    st.one_of(st.none(), st.integers(0, 1 << 50)),
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(event=events)
+def test_any_event_comes_back_as_it_went_in(event: Event, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is appended is what is read, whatever its arguments."""
+    with open_store(tmp_path_factory.mktemp("s") / "s.db") as store:
+        trace = store.create_trace(HEADER).trace
+        store.append(trace, [event])
+        assert store.event(trace, 1) == event
+        assert check_store(store) == ([], 1)
+
+
+def test_addresses_above_two_to_the_63_stay_unsigned(store: Store) -> None:
+    """A result with the top bit set is stored signed and read unsigned."""
+    trace = store.create_trace(HEADER).trace
+    event = mmap(1)._replace(result=0xFFFFFFFFFFFFF000)
+    store.append(trace, [event])
+    assert store.event(trace, 1) == event
+
+
+def test_events_are_append_only(store: Store) -> None:
+    """The database itself refuses UPDATE and DELETE of events."""
+    filled(store)
+    with sqlite3.connect(store.place) as raw:
+        for statement in ("UPDATE event_t SET mm = 2", "DELETE FROM event_t"):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                raw.execute(statement)
+
+
+def test_an_append_at_another_version_is_a_conflict(store: Store) -> None:
+    """The error names both versions, and nothing is stored."""
+    trace = filled(store)
+    with pytest.raises(ConcurrencyError, match="at event 5, not at 3"):
+        store.append(trace, [mmap(6)], expected_version=3)
+    with pytest.raises(ConcurrencyError, match="event 8 does not follow on 5"):
+        store.append(trace, [mmap(8)])
+    assert store.trace(trace).events == 5
+
+
+def test_a_failing_batch_leaves_nothing_behind(store: Store) -> None:
+    """One transaction a batch: a gap in its middle undoes its beginning."""
+    trace = filled(store)
+    with pytest.raises(ConcurrencyError):
+        store.append(trace, [mmap(6), mmap(7), mmap(9)])
+    assert store.trace(trace).events == 5
+
+
+def test_files_and_names(store: Store) -> None:
+    """Descriptions come back by number; a taken name gets a number; an unknown one is an error with a hint."""
+    trace = filled(store)
+    info = FileInfo(1, "/lib/x.so", "regular", True, False, "fe:00", 7, 4096)
+    store.append(trace, [mmap(6)], files=[info])
+    assert store.files(trace) == {1: info}
+    assert store.create_trace(HEADER).header.name == "app-2"
+    with pytest.raises(UnknownTraceError, match="no trace 'nope'") as error:
+        store.trace("nope")
+    assert error.value.hint == "known: app-2, app"
+
+
+@pytest.mark.parametrize("column", ["mm", "args", "result", "errno", "ts_ns", "source_line", "hash"])
+def test_a_changed_event_is_found(store: Store, column: str) -> None:
+    """The chain names the first event that is not what was appended."""
+    filled(store, 9)
+    raw = sqlite3.connect(store.place)
+    raw.execute("DROP TRIGGER event_t_no_update")
+    value = {"args": "'[]'", "hash": "x'00'"}.get(column, "77")
+    raw.execute(f"UPDATE event_t SET {column} = {value} WHERE seq = 4")
+    raw.commit()
+    problems, _ = check_store(store)
+    assert len(problems) == 1 and "event 4" in problems[0]
+
+
+def test_a_missing_event_is_found(store: Store) -> None:
+    """A gap is named by its first number."""
+    filled(store, 9)
+    raw = sqlite3.connect(store.place)
+    raw.execute("DROP TRIGGER event_t_no_delete")
+    raw.execute("DELETE FROM event_t WHERE seq = 6")
+    raw.commit()
+    assert check_store(store)[0] == ["app: event 6 is missing"]
+
+
+def test_every_flipped_byte_of_a_row_is_found(tmp_path: Path) -> None:
+    """Flipping any byte of the stored arguments of an event breaks its hash."""
+    with open_store(tmp_path / "s.db") as store:
+        filled(store, 3)
+        raw = sqlite3.connect(store.place)
+        raw.execute("DROP TRIGGER event_t_no_update")
+        (args,) = raw.execute("SELECT args FROM event_t WHERE seq=2").fetchone()
+        for n in range(len(args)):
+            flipped = args[:n] + chr(ord(args[n]) ^ 1) + args[n + 1 :]
+            raw.execute("UPDATE event_t SET args=? WHERE seq=2", (flipped,))
+            raw.commit()
+            assert "event 2" in check_store(store)[0][0]
+        raw.execute("UPDATE event_t SET args=? WHERE seq=2", (args,))
+        raw.commit()
+        assert check_store(store)[0] == []
+
+
+def test_sql_reads_and_nothing_else(store: Store) -> None:
+    """Views can be queried; a write, ATTACH, PRAGMA and a function that loads code are refused."""
+    filled(store)
+    columns, rows = query(store, "SELECT seq, call, length, errno, args FROM events WHERE seq = :n", {"n": 2})
+    assert columns == ["seq", "call", "length", "errno", "args"]
+    expected = '{"addr":0,"length":4096,"prot":3,"flags":34,"fd":-1,"offset":0}'
+    assert list(rows) == [(2, "mmap", 4096, None, expected)]
+    for statement in (
+        "DELETE FROM event_t",
+        "DROP VIEW events",
+        "CREATE TABLE x (y)",
+        "ATTACH '/tmp/x.db' AS x",
+        "PRAGMA journal_mode=DELETE",
+        "SELECT load_extension('x')",
+    ):
+        with pytest.raises(StoreError):
+            list(query(store, statement)[1])
+
+
+def test_a_query_stops_at_its_time_limit(store: Store) -> None:
+    """A runaway query is an error that names the limit."""
+    filled(store)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    with pytest.raises(StoreError, match=r"longer than 0\.2 s"):
+        list(query(store, endless, timeout=0.2)[1])
+
+
+def test_sql_functions(store: Store) -> None:
+    """hex_addr, addr, perms and flag_names are registered."""
+    filled(store)
+    row = list(query(store, "SELECT hex_addr(-4096), addr('0x1000'), perms(3), flag_names(19)")[1])
+    assert row == [("0xfffffffffffff000", 4096, "rw-p", "rd wr mr")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"hello world" * 20, "no SQLite file"), (b"", "empty database"), (b"\x00" * 200, "no SQLite file")],
+)
+def test_what_is_no_store_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    """A foreign file is named and left as it is."""
+    place = tmp_path / "x.db"
+    place.write_bytes(content)
+    with pytest.raises(StoreError, match=message):
+        open_store(place, create=False)
+    assert place.read_bytes() == content
+
+
+def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    """A SQLite file with other tables is not touched."""
+    place = tmp_path / "x.db"
+    with sqlite3.connect(place) as raw:
+        raw.execute("CREATE TABLE theirs (a)")
+    with pytest.raises(StoreError, match="another program"):
+        open_store(place)
+    with pytest.raises(StoreError, match="no such store"):
+        open_store(tmp_path / "missing.db", create=False)
+    with pytest.raises(StoreError, match="is a directory"):
+        open_store(tmp_path)
+
+
+def test_a_newer_schema_is_refused(store: Store) -> None:
+    """The error names both revisions."""
+    with sqlite3.connect(store.place) as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreError, match="schema 9999, newer than this vmastore's"):
+        open_store(store.place)
+
+
+def _append_until_killed(place: str, ready: object) -> None:
+    with open_store(place) as store:
+        trace = store.create_trace(HEADER).trace
+        version = 0
+        while True:
+            batch = [mmap(n) for n in range(version + 1, version + 101)]
+            version = store.append(trace, batch, expected_version=version)
+
+
+def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
+    """After SIGKILL at any moment the store is sound and holds a whole number of batches."""
+    place = str(tmp_path / "s.db")
+    open_store(place).close()
+    context = multiprocessing.get_context("spawn")
+    for delay in (0.35, 0.4, 0.47, 0.52):
+        process = context.Process(target=_append_until_killed, args=(place, None))
+        process.start()
+        time.sleep(delay)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        with open_store(place) as store:
+            assert check_store(store)[0] == []
+            assert all(info.events % 100 == 0 for info in store.traces())
+
+
+def _append_many(place: str, name: str) -> None:
+    with open_store(place) as store:
+        trace = store.create_trace(HEADER._replace(name=name)).trace
+        for version in range(0, 2000, 50):
+            store.append(trace, [mmap(n) for n in range(version + 1, version + 51)], expected_version=version)
+
+
+def test_two_writers_lose_nothing(tmp_path: Path) -> None:
+    """Two processes appending to one file both get all their events in."""
+    place = str(tmp_path / "s.db")
+    open_store(place).close()
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_append_many, args=(place, name)) for name in ("a", "b")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    with open_store(place) as store:
+        assert [info.events for info in store.traces()] == [2000, 2000]
+        assert check_store(store) == ([], 4000)
