@@ -127,8 +127,8 @@ def open_target(store: Store, target: str) -> tuple[StoredTrace, int]:
     return trace, at
 
 
-def pick_mm(trace: StoredTrace, option: int | None) -> int:
-    """The address space: as asked, else the one with most events. Raises InputError."""
+def pick_mm(trace: StoredTrace, option: int | None, at: int) -> int:
+    """The address space: as asked, else of those born by event `at` the one with most events. Raises InputError."""
     spaces = trace.store.address_spaces(trace.info.trace)
     numbers = {row[0] for row in spaces}
     if option is not None:
@@ -136,7 +136,7 @@ def pick_mm(trace: StoredTrace, option: int | None) -> int:
             known = ", ".join(str(n) for n in sorted(numbers)[:20])
             raise InputError(f"{trace.info.header.name} has no address space {option}", hint=f"it has {known}")
         return option
-    alive = [row for row in spaces if row[0]]
+    alive = [row for row in spaces if row[0] and row[4] <= max(at, 1)]
     return int(max(alive, key=lambda row: row[6])[0]) if alive else 0
 
 
@@ -150,7 +150,7 @@ def state(
     max_map_count: int | None = None,
 ) -> Mm:
     """The address space after event `at`; one that has ended by then as it last was (said on stderr)."""
-    number = pick_mm(trace, mm)
+    number = pick_mm(trace, mm, at)
     died = {row[0]: row[5] for row in trace.store.address_spaces(trace.info.trace)}.get(number)
     if died is not None and died <= at:
         note(f"address space {number} ends at event {died}; this is after event {died - 1}")

@@ -1,0 +1,272 @@
+"""The commands, from the words a user types to what is printed and the exit status."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parent.parent / "data"
+SAMPLE = DATA / "vmafuzz" / "all-6.1.jsonl.gz"
+
+
+class Shell:
+    """Runs vmastore in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {**os.environ, "COLUMNS": "100"}
+        self.env.pop("VMASTORE_STORE", None)
+
+    def run(self, *words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """One command; nothing is asserted."""
+        command = [sys.executable, "-c", "from vmastore.cli.main import main; main()", *map(str, words)]
+        return subprocess.run(command, cwd=self.folder, env=self.env, input=stdin, capture_output=True, text=True)
+
+    def ok(self, *words: str | Path) -> str:
+        """The output of a command that must succeed."""
+        done = self.run(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def fails(self, *words: str | Path, status: int = 2) -> str:
+        """The error of a command that must fail: `Error:` and no traceback."""
+        done = self.run(*words)
+        assert done.returncode == status, (done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+@pytest.fixture
+def filled(shell: Shell) -> Shell:
+    """With the sample imported as `sample`."""
+    shell.ok("import", SAMPLE, "--name", "sample")
+    return shell
+
+
+def test_version_and_help(shell: Shell) -> None:
+    """The version is one line; help names the commands."""
+    assert shell.ok("--version") == "vmastore 0.1.0\n"
+    text = shell.ok("--help")
+    for command in ("import", "replay", "verify", "bisect", "explain", "sql"):
+        assert command in text
+
+
+def test_import_is_idempotent(filled: Shell) -> None:
+    """The same file again adds nothing and says so."""
+    text = filled.ok("import", SAMPLE, "--name", "sample")
+    assert "already imported" in text
+    assert len(json.loads(filled.ok("traces", "--json"))) == 1
+
+
+def test_import_and_export_are_inverse(filled: Shell) -> None:
+    """Exported JSON lines import to the same events, hashes included."""
+    filled.ok("export", "sample", "-o", "x.vmatrace.jsonl.gz")
+    filled.ok("import", "x.vmatrace.jsonl.gz", "--name", "again")
+    with sqlite3.connect(filled.folder / "vmastore.db") as raw:
+        heads = raw.execute("SELECT hash FROM event_t WHERE seq = (SELECT max(seq) FROM event_t)").fetchall()
+    assert len(heads) == 2 and heads[0] == heads[1]
+
+
+def test_replay_prints_maps(filled: Shell) -> None:
+    """TRACE@N is byte for byte what /proc/PID/maps would show; sums come with --summary."""
+    first = filled.ok("replay", "sample@1").splitlines()
+    assert all(line[12] == "-" or line[8] == "-" for line in first)
+    summary = json.loads(filled.ok("replay", "sample", "--summary", "--json"))
+    assert summary["kernel"] == "6.1" and summary["assumed"] == 0 and summary["divergences"] == 0
+    rows = json.loads(filled.ok("sql", "SELECT count(*) n, sum(splits) s FROM outcomes", "--json"))
+    assert rows == [{"n": summary["events"], "s": summary["splits"]}]
+    assert summary["events"] == json.loads(filled.ok("traces", "--json"))[0]["events"]
+
+
+def test_vmas_at_a_moment_equal_the_replay(filled: Shell) -> None:
+    """Lifetimes in the store give the same VMAs as replaying to that event."""
+    filled.ok("replay", "sample", "--summary")
+    state = json.loads(filled.ok("replay", "sample@200", "--format", "json", "--mm", "1"))
+    query = (
+        "SELECT vm_start, vm_end, perms FROM vmas WHERE mm = 1 AND born_seq <= 200 "
+        "AND (died_seq IS NULL OR died_seq > 200) ORDER BY vm_start"
+    )
+    rows = json.loads(filled.ok("sql", query, "--json"))
+    assert [(v["start"], v["end"], v["perms"]) for v in state["vmas"]] == [tuple(r.values()) for r in rows]
+
+
+def test_verify_exit_status(filled: Shell) -> None:
+    """0 when the replay equals the kernel, 1 when it differs, with the first difference drawn."""
+    report = json.loads(filled.ok("verify", SAMPLE, "--json"))
+    assert report["mismatches"] == 0 and report["compared"] > 0 and report["first_mismatch"] is None
+    assert json.loads(filled.ok("verify", "sample", "--json"))["compared"] == report["compared"]
+    done = filled.run("verify", SAMPLE, "--kernel", "6.18")
+    assert done.returncode == 1
+    assert "first difference: after event" in done.stdout and "kernel:" in done.stdout
+
+
+def test_verify_json_keys(filled: Shell) -> None:
+    """The keys are public."""
+    report = json.loads(filled.run("verify", SAMPLE, "--json", "--kernel", "6.18").stdout)
+    for key in (
+        "events",
+        "compared",
+        "mismatches",
+        "mismatches_assumed",
+        "assumed",
+        "settled",
+        "errno_mismatches",
+        "first_mismatch",
+    ):
+        assert key in report
+    assert report["first_mismatch"]["certain"] is True
+
+
+def test_bisect_finds_the_first_event(filled: Shell) -> None:
+    """The event named is the first: before it the predicate does not hold, at it it does."""
+    found = json.loads(filled.ok("bisect", "find", "sample", "--when", "map_count > 20", "--json"))
+    seq = found["found"]
+    assert found["map_count"] > 20
+    rows = json.loads(filled.ok("log", f"sample@{seq - 1}", "--nl").join(["[", "]"]).replace("}\n{", "},{"))
+    assert all(row["map_count"] <= 20 for row in rows if row["mm"] == 1)
+    assert filled.run("bisect", "find", "sample", "--when", "map_count > 100000").returncode == 1
+
+
+def test_bisect_against_another_kernel(filled: Shell) -> None:
+    """The first event whose outcome differs, with both outcomes explained; none against itself."""
+    text = filled.ok("bisect", "find", "sample", "--against", "6.18")
+    assert "decide differently: sample@" in text and "6.1:" in text and "6.18:" in text
+    assert filled.run("bisect", "find", "sample", "--kernel", "6.12", "--against", "6.12").returncode == 1
+
+
+def test_explain_why_and_lost_merges(filled: Shell) -> None:
+    """Decisions are named by function, case and first reason; adjacent VMAs by what keeps them apart."""
+    found = json.loads(filled.ok("bisect", "find", "sample", "--when", "splits > 0", "--json"))["found"]
+    text = filled.ok("explain", f"sample@{found}")
+    assert "split at" in text and "before" in text and "after" in text
+    pairs = json.loads(filled.ok("lost-merges", "sample@200", "--pairs", "--mm", "1", "--json"))
+    assert pairs
+    why = json.loads(filled.ok("why", "sample@200", pairs[0]["boundary"], "--mm", "1", "--json"))
+    assert why["reason"] == pairs[0]["reason"]
+
+
+def test_diff_of_two_points(filled: Shell) -> None:
+    """Nothing for a point and itself, lines with - and + otherwise."""
+    assert filled.ok("diff", "sample@50", "sample@50", "--mm", "1") == ""
+    done = filled.run("diff", "sample@50", "sample@150", "--mm", "1")
+    assert done.returncode == 1 and {line[0] for line in done.stdout.splitlines()} <= {"-", "+"}
+
+
+def test_sql_output_forms(filled: Shell) -> None:
+    """Tab-separated in a pipe, CSV, JSON, JSON lines, one value."""
+    query = "SELECT call, count(*) AS n FROM events GROUP BY call ORDER BY n DESC LIMIT 2"
+    assert filled.ok("sql", query).startswith("call\tn\n")
+    assert filled.ok("sql", query, "--csv").startswith("call,n\n")
+    rows = json.loads(filled.ok("sql", query, "--json"))
+    assert [json.loads(line) for line in filled.ok("sql", query, "--nl").splitlines()] == rows
+    assert filled.ok("sql", "SELECT :x + 1", "-p", "x=0x10", "--raw") == "17\n"
+    assert "outcomes: One row" in filled.ok("sql", "--schema")
+
+
+def test_kernels(shell: Shell) -> None:
+    """Presets and switches, each with what it means and where it is on."""
+    document = json.loads(shell.ok("kernels", "--json"))
+    assert set(document["presets"]) == {"6.1", "6.7", "6.8", "6.12", "6.18", "7.3", "series-v1"}
+    assert document["switches"]["mseal"]["on_in"] == ["6.12", "6.18", "7.3"]
+    assert "anon-merge-source-chain" in shell.ok("kernels")
+
+
+def test_db_check(filled: Shell) -> None:
+    """Sound at first; a changed event is named and the exit status is 1."""
+    assert "0 problems" in filled.ok("db", "check")
+    with sqlite3.connect(filled.folder / "vmastore.db") as raw:
+        raw.execute("DROP TRIGGER event_t_no_update")
+        raw.execute("UPDATE event_t SET mm = 9 WHERE seq = 33")
+    done = filled.run("db", "check")
+    assert done.returncode == 1 and "event 33" in done.stdout
+    assert "0001" in filled.ok("db", "current")
+
+
+def test_rebuild_gives_the_same(filled: Shell) -> None:
+    """Derived data dropped and made again is what it was."""
+    filled.ok("replay", "sample", "--summary")
+    query = "SELECT seq, cases, map_count FROM outcomes ORDER BY seq"
+    before = filled.ok("sql", query)
+    assert filled.ok("db", "rebuild") == "1 replays made again\n"
+    assert filled.ok("sql", query) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("import", "missing.log"), "missing.log"),
+        (("import", "/bin/true"), "/bin/true"),
+        (("import", "."), "directory"),
+        (("traces", "--store", "nowhere/x.db"), "nowhere"),
+        (("traces",), "no such store"),
+        (("traces", "--store", "/bin/true"), "/bin/true"),
+        (("verify", "missing/dir"), "missing/dir"),
+        (("sql",), "no query"),
+        (("kernels", "9.9"), "9.9"),
+    ],
+)
+def test_bad_input_is_one_error(shell: Shell, words: tuple[str, ...], says: str) -> None:
+    """One `Error:` line that names the thing, exit status 2."""
+    error = shell.fails(*words)
+    assert error.startswith("Error: ") and says in error
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("replay", "nope"), "no trace 'nope'"),
+        (("replay", "sample@x"), "follows @"),
+        (("replay", "sample@99999999"), "has events 1 to"),
+        (("replay", "sample", "--format", "xml"), "--format"),
+        (("replay", "sample@1", "--mm", "77"), "no address space 77"),
+        (("replay", "sample", "--kernel", "5"), "5"),
+        (("replay", "sample", "--rule", "nothing=on"), "nothing"),
+        (("replay", "sample", "--rule", "mseal"), "NAME=on"),
+        (("bisect", "find", "sample"), "--when"),
+        (("bisect", "find", "sample", "--when", "map_count >"), "ends too early"),
+        (("bisect", "find", "sample", "--when", "foo > 1"), "foo"),
+        (("why", "sample@5", "zzz"), "zzz"),
+        (("why", "sample@5", "0x10"), "no two VMAs meet"),
+        (("show", "sample@0"), "no event 0"),
+        (("sql", "SELECT nothing FROM events"), "nothing"),
+        (("sql", "DELETE FROM traces"), "traces"),
+        (("export", "sample", "--to", "pdf"), "pdf"),
+    ],
+)
+def test_bad_words_are_one_error(filled: Shell, words: tuple[str, ...], says: str) -> None:
+    """One `Error:` line that names the thing, exit status 2, the store unchanged."""
+    before = (filled.folder / "vmastore.db").read_bytes()
+    error = filled.fails(*words)
+    assert error.startswith("Error: ") and says in error
+    assert (filled.folder / "vmastore.db").read_bytes() == before
+
+
+def test_a_truncated_recording_names_the_line(shell: Shell, tmp_path: Path) -> None:
+    """What a damaged file still holds is kept, and the line that it breaks in is a counted skip."""
+    whole = gzip.decompress(SAMPLE.read_bytes())
+    (tmp_path / "cut.jsonl").write_bytes(whole[: len(whole) // 2])
+    entry = json.loads(shell.ok("import", tmp_path / "cut.jsonl", "--json"))[0]
+    assert entry["events"] > 0
+    assert [(s["reason"], s["count"]) for s in entry["skipped"]] == [("truncated", 1)]
+    assert "cut.jsonl:" in shell.fails("import", tmp_path / "cut.jsonl", "--strict", "--name", "x", "--store", "y.db")
+
+
+def test_a_read_only_store_can_be_read(filled: Shell) -> None:
+    """A store in a folder that cannot be written is one clear error for a write."""
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    place = filled.folder / "vmastore.db"
+    place.chmod(0o444)
+    assert "vmastore.db" in filled.fails("import", SAMPLE, "--name", "other")
