@@ -14,6 +14,7 @@ from vmastore.cli import (
     export_cmd,
     import_cmd,
     kernels_cmd,
+    record_cmd,
     replay_cmd,
     sql_cmd,
     traces_cmd,
@@ -30,6 +31,7 @@ app = typer.Typer(
     help="Record, replay, verify and bisect a process's address space.",
 )
 for module in (
+    record_cmd,
     import_cmd,
     traces_cmd,
     replay_cmd,
