@@ -186,6 +186,7 @@ def _args(call: str, given: Any) -> tuple[Arg, ...]:
 # p: null or pairs of numbers, .: anything
 _SHAPES = {
     "mmap": "iiiiii",
+    "mmap2": "iiiiii",
     "munmap": "ii",
     "mprotect": "iii",
     "pkey_mprotect": "iiii",

@@ -89,9 +89,12 @@ def _any(token: bytes) -> Arg:
     if text is not None:
         return text
     try:
-        return values.number(bare(token))
+        number = values.number(bare(token))
     except Unparsed:
-        return token.decode("utf-8", "backslashreplace")
+        number = 1 << 64
+    if -(1 << 63) <= number < 1 << 64:
+        return number
+    return token.decode("utf-8", "backslashreplace")
 
 
 _ANY = _Any()

@@ -28,11 +28,12 @@ _Outcome = tuple[int | None, int, bool]  # result, errno, injected
 _MAP_ANONYMOUS = 0x20
 # the unit of a time since the epoch, by its length without the point; 0: the lengths of a time of day
 _SCALE = {13: 1_000_000, 16: 1_000, 19: 1, 14: 0, 8: 0}
-_DURATION = re.compile(rb" <\d+(?:\.\d+)?>\r?\Z")  # -T
-_LASTED = re.compile(rb"(\d+(?:\.\d{1,9})?)>\r?\Z")
+_DURATION = re.compile(rb" <\d+(?:\.\d+)?>\Z")  # -T
+_LASTED = re.compile(rb"(\d{1,8}(?:\.\d{1,9})?)>\Z")
 _DAY = re.compile(rb"\d\d:\d\d:\d\d(?:\.\d{1,9})?\Z")
-_NUMBER = re.compile(rb" *= (0|-?[1-9]\d*|0x[0-9a-f]+)\r?\Z")
+_NUMBER = re.compile(rb" *= (0|-?[1-9]\d{0,17}|0x[0-9a-f]{1,16})\Z")
 _UNFINISHED = b" <unfinished ...>"
+_END_OF_TIME = b"9"  # 2255: nanoseconds since the epoch must fit into 63 bits
 _LESS_THAN, _GREATER_THAN, _POINT = b"<>."
 _new = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
 
@@ -154,6 +155,7 @@ class FastPath:
         self._clock: Clock | None = None
         self._durations = False
         self._changes = -1
+        self._last = 0  # the last line that was not of the short form
         self._results = _Results()
         self._whole = _WholeResults()
         self._duration = Memo(_seconds)
@@ -175,7 +177,7 @@ class FastPath:
                 if clock is not None:
                     stamp, _, rest = rest.partition(b" ")
                     unit = _SCALE[len(digits := stamp.replace(b".", b""))]
-                    epoch = unit and digits.isdigit() and stamp[10] == _POINT
+                    epoch = unit and digits.isdigit() and stamp[10] == _POINT and stamp < _END_OF_TIME
                     ts = int(digits) * unit if epoch else self._day(stamp)
                 tid = thread.tid
                 if rest[0] == _LESS_THAN:
@@ -224,11 +226,15 @@ class FastPath:
     def _general(self, seq: int, line: bytes, number: int, begin: int) -> int:
         """Read a line that is not of the short form; takes and returns the sequence number reached."""
         self._tracker.seq = seq
+        if number != self._last + 1:
+            self._joiner.end_summary()
+        self._last = number
         call = self._call(line, number, begin)
         if call is None:
             self._step(line, number, begin)
             self._learn(line)
         else:
+            self._joiner.end_summary()
             self._tracker.account.recorded += 1
             self._tracker.record(call)
         return self._tracker.seq
@@ -260,7 +266,7 @@ class FastPath:
     def _time(self, stamp: bytes) -> int:
         digits = stamp.replace(b".", b"")
         unit = _SCALE[len(digits)]
-        epoch = unit and digits.isdigit() and stamp[10] == _POINT
+        epoch = unit and digits.isdigit() and stamp[10] == _POINT and stamp < _END_OF_TIME
         return int(digits) * unit if epoch else self._day(stamp)
 
     def _day(self, stamp: bytes) -> int:
@@ -286,7 +292,10 @@ class FastPath:
             return
         thread = processes.threads.get(shape.tid)
         bracketed = line.startswith(b"[pid")
-        self._separator = b"] " if bracketed else b" "
+        separator = b"] " if bracketed else b" "
+        if separator != self._separator:
+            self._known.clear()
+            self._separator = separator
         if thread is not None:
             self._known[(b"[pid %5d" if bracketed else b"%d") % shape.tid] = thread
 

@@ -80,13 +80,16 @@ class _Fragment(NamedTuple):
 
 
 # a note at the end of a line; the path in strace's argv[0] may stand before it
-_NOTE_INSIDE = re.compile(rb"strace(?:-[\w.]{1,40})?: Process \d{1,7} (?:attached|detached)(?: with \d+ threads)?\Z")
+_NOTE_INSIDE = re.compile(
+    rb"strace(?:-[\w.]{1,40})?: Process \d{1,7} (?:attached|detached)(?: with \d{1,7} threads)?\Z"
+)
 _PATH_BEFORE = re.compile(rb'/[^\s()|,"]*/\Z')
 _NOTE_TID = re.compile(rb"\b(?:Process |PID=)(\d{1,7})")
 _TAIL = re.compile(rb"\)\s*= ")
 # where strace's text can begin inside a line that begins with the tracee's
 _GLUED = re.compile(
-    rb"\[pid +\d+\] |<\.\.\. [a-z0-9_]+ resumed>|--- SIG[A-Z0-9_+]+ \{|\+\+\+ (?:exited with|killed by) |(?:%s)\("
+    rb"\[pid +\d{1,7}\] |<\.\.\. [a-z0-9_]{1,64} resumed>|"
+    rb"--- SIG[A-Z0-9_+]{1,20} \{|\+\+\+ (?:exited with|killed by) |(?:%s)\("
     % b"|".join(name.encode() for name in sorted(SIMPLE, key=lambda name: (-len(name), name)))
 )
 _MAX_PARTS, _MAX_JOINED = 1000, 1 << 20  # lines and bytes of one call that the tracee's text cuts up
@@ -122,6 +125,10 @@ class Joiner:
     def busy(self) -> bool:
         """Whether the next line may be the rest of the last one."""
         return self._fragment is not None
+
+    def end_summary(self) -> None:
+        """Lines that did not come through `feed` ended the table of -C."""
+        self._lexer.end_summary()
 
     def feed(self, raw: bytes, number: int, offset: int) -> list[Record]:
         """The records that the next line completes."""

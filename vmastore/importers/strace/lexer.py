@@ -66,24 +66,24 @@ _PREFIX = re.compile(
     rb"(?:\[pid +(?P<bracketed>\d{1,7})(?P<comm1>" + _COMM + rb")?\] |"
     rb"(?P<plain>\d{1,7})(?P<comm2>" + _COMM + rb")? +(?=[^ =]))?"
     rb"(?:\[(?P<context>[A-Za-z_][\w:.,-]*)\] )?"
-    rb"(?:(?P<day>\d\d:\d\d:\d\d(?:\.\d{1,9})?) |(?P<epoch>\d{8,12}(?:\.\d{1,9})?) )?"
-    rb"(?:\(\+ *(?P<delta>\d+(?:\.\d{1,9})?)\) | {0,6}(?P<relative>\d{1,7}(?:\.\d{1,9})?) )?"
+    rb"(?:(?P<day>\d\d:\d\d:\d\d(?:\.\d{1,9})?) |(?P<epoch>[0-8]\d{7,9}(?:\.\d{1,9})?) )?"
+    rb"(?:\(\+ *(?P<delta>\d{1,9}(?:\.\d{1,9})?)\) | {0,6}(?P<relative>\d{1,7}(?:\.\d{1,9})?) )?"
     rb"(?:\[ *(?P<number>-?\d{1,10})\] )?"
     rb"(?:\[(?P<ip>[0-9a-f]{16}|[0-9a-f]{8}|\?{8,16})\] )?"
 )
-_CALL = re.compile(rb"([A-Za-z_][A-Za-z0-9_]*)\(")
-_RESUMED = re.compile(rb"<\.\.\. ([A-Za-z_][A-Za-z0-9_]*) resumed>")
+_CALL = re.compile(rb"([A-Za-z_][A-Za-z0-9_]{0,63})\(")
+_RESUMED = re.compile(rb"<\.\.\. ([A-Za-z_][A-Za-z0-9_]{0,63}) resumed>")
 # a result as strace prints it, anywhere: where exactly the call ends is the parser's business
 _RESULT = re.compile(rb"\)\s*= (?:-?\d|\?)")
-_OPEN_END = re.compile(rb" ?<(unfinished|detached|pid changed to (\d+)) \.\.\.>\Z")
+_OPEN_END = re.compile(rb" ?<(unfinished|detached|pid changed to (\d{1,7})) \.\.\.>\Z")
 _ENDS = {
-    Kind.EXITED: re.compile(rb"\+\+\+ exited with (\d+) \+\+\+"),
+    Kind.EXITED: re.compile(rb"\+\+\+ exited with (\d{1,5}) \+\+\+"),
     Kind.KILLED: re.compile(rb"\+\+\+ killed by (\S+)(?: \(core dumped\))? \+\+\+"),
-    Kind.SUPERSEDED: re.compile(rb"\+\+\+ superseded by execve in pid (\d+) \+\+\+"),
+    Kind.SUPERSEDED: re.compile(rb"\+\+\+ superseded by execve in pid (\d{1,7}) \+\+\+"),
 }
 _NOTE = re.compile(
-    rb"(?:[^\s(,]*/)?[\w.+-]*strace[\w.+-]*: |\[ Process PID=\d+ runs in .* mode\. \]|"
-    rb"Process \d+ (?:attached|detached|resumed|suspended)"
+    rb"(?:[^\s(,]*/)?[\w.+-]*strace[\w.+-]*: |\[ Process PID=\d{1,7} runs in .* mode\. \]|"
+    rb"Process \d{1,7} (?:attached|detached|resumed|suspended)"
 )
 _SUMMARY_HEAD = re.compile(rb"% time +seconds|System call usage summary for|(?:-{5,6} +)?-{11} -{11} -+ ")
 _SUMMARY_ROW = re.compile(rb" *[0-9.]+ +[0-9.]+ .*[a-z_0-9]+$|[- ]+$|$")
@@ -208,6 +208,10 @@ class Lexer:
                 return _bare(Kind.SUMMARY, bare)
             self._in_summary = False
         return lexed
+
+    def end_summary(self) -> None:
+        """Expect no more rows of the table: another line was seen elsewhere."""
+        self._in_summary = False
 
     def lines(self, lines: Iterable[bytes]) -> Iterator[Line]:
         """Lex every line, in order."""

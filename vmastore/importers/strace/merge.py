@@ -15,11 +15,11 @@ from vmastore.importers.sources import Member
 from vmastore.importers.strace.clock import TimeKeeper
 from vmastore.importers.strace.lexer import Clock, day_ns, seconds_ns
 
-_TIME = re.compile(rb"(?:(\d{9,12}\.\d+)|(\d\d:\d\d:\d\d(?:\.\d+)?)) ")
-_DURATION = re.compile(rb"<(\d+\.\d+)>\Z")
-_MAKES = re.compile(rb"(?:clone3?|v?fork|syscall_(?:0x1b3|435))\(.*= (?:(\d+)|(0x[0-9a-f]+))(?:<|\Z| )")
-_REAPS = re.compile(rb"wait(?:4|pid)\(.*= (\d+)(?:<|\Z| )")
-_SUPERSEDED = re.compile(rb"\+\+\+ superseded by execve in pid (\d+) \+\+\+")
+_TIME = re.compile(rb"(?:([0-8]\d{7,9}\.\d{1,9})|(\d\d:\d\d:\d\d(?:\.\d{1,9})?)) ")
+_DURATION = re.compile(rb"<(\d{1,8}(?:\.\d{1,9})?)>\Z")
+_MAKES = re.compile(rb"(?:clone3?|v?fork|syscall_(?:0x1b3|435))\(.*= (?:(\d{1,7})|(0x[0-9a-f]{1,6}))(?:<|\Z| )")
+_REAPS = re.compile(rb"wait(?:4|pid)\(.*= (\d{1,7})(?:<|\Z| )")
+_SUPERSEDED = re.compile(rb"\+\+\+ superseded by execve in pid (\d{1,7}) \+\+\+")
 
 
 class _File:

@@ -9,8 +9,8 @@ from vmastore.importers.strace import constants
 
 _SIGNAL = re.compile(rb"--- (?:stopped by )?(?P<name>SIG[A-Z0-9_+]+|signal \d+)(?P<info> \{.*\})? ---")
 _CODE = re.compile(rb"\bsi_code=(\w+)")
-_ADDR = re.compile(rb"\bsi_addr=(NULL|0x[0-9a-f]+)")
-_THREADS = re.compile(rb" attached with (\d+) threads")
+_ADDR = re.compile(rb"\bsi_addr=(NULL|0x[0-9a-f]{1,16})")
+_THREADS = re.compile(rb" attached with (\d{1,7}) threads")
 
 
 def signal_args(text: bytes) -> tuple[Arg, Arg, Arg]:

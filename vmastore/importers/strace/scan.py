@@ -101,12 +101,12 @@ class Result(NamedTuple):
 
 
 _RESULT = re.compile(
-    rb"\s*= (?P<value>\?|-?\d+|0x[0-9a-f]+)"
-    rb"(?P<decoration><.*?>)?(?:\(deleted\))?(?: /\* (?P<outer>\d+) in strace's PID NS \*/| /\*.*?\*/)?"
-    rb"(?: (?P<errno>E[A-Z0-9]+)| \(errno (?P<number>\d+)\))?"
+    rb"\s*= (?P<value>\?|-?\d{1,20}|0x[0-9a-f]{1,16})"
+    rb"(?P<decoration><.*?>)?(?:\(deleted\))?(?: /\* (?P<outer>\d{1,7}) in strace's PID NS \*/| /\*.*?\*/)?"
+    rb"(?: (?P<errno>E[A-Z0-9]+)| \(errno (?P<number>\d{1,5})\))?"
     rb"(?: <unavailable>)?"
     rb"(?P<notes>(?: \((?:[^()]|\([^()]*\))*\))*)"
-    rb"(?: <(?P<duration>\d+(?:\.\d{1,9})?)>)?\s*\Z",
+    rb"(?: <(?P<duration>\d{1,8}(?:\.\d{1,9})?)>)?\Z",
     re.DOTALL,
 )
 
@@ -136,6 +136,8 @@ def _value(match: re.Match[bytes]) -> tuple[int | None, int]:
     if text == b"?":
         return None, 0
     value = int(text, 16 if text.startswith(b"0x") else 10)
+    if not -(1 << 63) <= value < 1 << 64:
+        raise Unparsed("not a result")
     if match["number"]:
         return value, int(match["number"])
     if value == -1 and match["errno"]:

@@ -103,6 +103,8 @@ class Tracker:
             return
         if self.births:
             self.births.pop(call.tid, None)  # its return is missing in the log
+        if call.name in _NOT_CALLS:  # i386 has a call of this name
+            call = call._replace(name=f"sys_{call.name}")
         handler = self.handlers.get(call.name)
         try:
             if handler is not None:
@@ -214,7 +216,7 @@ class Tracker:
         birth = self.births.pop(thread.tid, None)
         flags = clone_flags(call.name, call.tokens)
         child = call.result.value
-        if call.result.errno or call.result.injected or not child:
+        if call.result.errno or call.result.injected or not child or not 0 < child < PID_END:
             self.event(thread, call, (flags, None))
         elif birth is None or birth.child != child:  # else its event was given when the child was first seen
             self._fork(thread, child, call, flags)
@@ -274,6 +276,9 @@ class Tracker:
         self._plain(thread, note, "attach", (note.text.decode("utf-8", "backslashreplace"),))
 
 
+# events that are no system calls
+_NOT_CALLS = frozenset({"exit", "attach", "signal", "release", "fault", "stack_grow", "maps", "note"})
+PID_END = 10**7  # beyond any process id
 _CLONES = frozenset({"clone", "clone3", "fork", "vfork"})
 _EXECS = frozenset({"execve", "execveat"})
 LIFE = _CLONES | _EXECS  # the calls that make threads or change what they run

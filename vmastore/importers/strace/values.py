@@ -42,7 +42,9 @@ def bare(token: bytes) -> bytes:
     if b"/*" in token:
         token = without_comments(token)
     if b"<" in token and b"<<" not in token:
-        token = DECORATION.sub(b"", token)
+        shown = DECORATION.search(token)
+        if shown and shown.end() == len(token):
+            token = token[: shown.start()]
     return token.strip()
 
 
