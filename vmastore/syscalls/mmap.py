@@ -242,7 +242,7 @@ def _anon_flags(mm: Mm, flags: int, vm_flags: int, addr: int) -> tuple[int, int,
 
 
 def _region(mm: Mm, addr: int, length: int, vm_flags: int, file: File | None, pgoff: int) -> int:
-    late = ENOMEM if mm.fails(ENOMEM) else 0  # RLIMIT_AS, RLIMIT_DATA, overcommit
+    late = ENOMEM if mm.fails(ENOMEM) or _over_limit(mm, addr, length) else 0  # RLIMIT_DATA, overcommit: as observed
     make_file, added = None, 0
     if file is None and vm_flags & VM_SHARED:
         make_file = ZERO_PATH
@@ -255,6 +255,16 @@ def _region(mm: Mm, addr: int, length: int, vm_flags: int, file: File | None, pg
     return mmap_region(
         mm.vmi, addr, length, vm_flags, file, pgoff, make_file=make_file, added_flags=added, late_errno=late
     )
+
+
+def _over_limit(mm: Mm, addr: int, length: int) -> bool:
+    """may_expand_vm(): RLIMIT_AS, where it is known and the kernel's answer is not; what goes is not counted."""
+    limit = mm.config.rlimits.get("AS", -1)
+    if mm.observed or limit < 0:
+        return False
+    end = addr + length
+    kept = sum(v.vm_end - v.vm_start - max(0, min(v.vm_end, end) - max(v.vm_start, addr)) for v in mm.vmas())
+    return (kept + length) >> PAGE_SHIFT > limit >> PAGE_SHIFT
 
 
 def _faults(mm: Mm, addr: int, length: int, vm_flags: int, flags: int) -> None:

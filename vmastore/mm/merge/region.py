@@ -28,6 +28,7 @@ from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.vma import File, Vma, VmaAttrs
 
 Whys = tuple[Reason | None, Reason | None]
+UFFD_NO_EVENT = Reason("uffd", "the moved VMA's context has no EVENT_REMAP")
 
 
 def mmap_region(
@@ -156,7 +157,9 @@ def copy_vma(
         low, high = _without_self(mm, prev, nxt, vma, addr, end)
     else:
         low, high = prev, nxt
-    merged = None
+    merged: Vma | None = None
+    why: Whys = (UFFD_NO_EVENT, UFFD_NO_EVENT)
+    certain = True
     if not broken_uffd:
         merged, why, certain = vma_merge_new_range(mm, low, high, addr, end, attrs, api, copied=vma)
     if merged is not None:
