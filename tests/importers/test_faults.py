@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from vmastore.importers.faults import ClockMap, Fault, FaultReader, Lost, parse_line
+from vmastore.importers.faults import ClockMap, Fault, FaultReader, Locked, Lost, parse_line
 
-KERNEL_WRITE = b"23799/23799  5380.656612597: exceptions:page_fault_kernel: address=0x5567df1fc424 ip=elf_load error_code=0x2"
+KERNEL_WRITE = (
+    b"23799/23799  5380.656612597: exceptions:page_fault_kernel: address=0x5567df1fc424 ip=elf_load error_code=0x2"
+)
 USER_FETCH = (
     b"python3 my thread 24987 [001]  5593.432683:   exceptions:page_fault_user: "
     b"address=0x7f10b0b69b70 ip=0x7f10b0b69b70 error_code=0x14"
@@ -15,7 +17,9 @@ FTRACE = (
     b"address=0x5558b17f4ae0 ip=0x55587daab3d2 error_code=0x7"
 )
 SOFTWARE = b"24987/24990 1795514326.644943410: page-faults:u:     7f9960bc8b70"
-SOFTWARE_WITH_IP = b" true 24987 1795514326.644943:   1 page-faults:u:   7f9960be1e06   7f9960bc97ad _dl_start+0x3d (/ld.so)"
+SOFTWARE_WITH_IP = (
+    b" true 24987 1795514326.644943:   1 page-faults:u:   7f9960be1e06   7f9960bc97ad _dl_start+0x3d (/ld.so)"
+)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +54,19 @@ def test_what_is_no_fault_is_none(line: bytes) -> None:
     assert parse_line(line) is None
 
 
+def test_a_lock_for_writing_is_read_and_one_for_reading_is_not() -> None:
+    """mmap_lock_acquire_returned counts when the lock was taken, and taken for writing."""
+    taken = b"7/9  5380.5: mmap_lock:mmap_lock_acquire_returned: mm=0xffff memcg_id=1 write=true success=true"
+    assert parse_line(taken) == Locked(5_380_500_000_000, 7, 9)
+    assert parse_line(taken.replace(b"write=true", b"write=false")) is None
+    assert parse_line(taken.replace(b"success=true", b"success=false")) is None
+
+
 def test_losses_are_counted() -> None:
     """Lost records of perf and of ftrace are summed, and blind events noticed."""
     assert parse_line(b" python3 7 [001]  5380.66: PERF_RECORD_LOST lost 2333") == Lost(2333)
     reader = FaultReader([KERNEL_WRITE, b"x 1 5.5: PERF_RECORD_LOST lost 3", b"CPU:1 [LOST 4 EVENTS]", b"# end"])
-    assert [fault.addr for fault in reader] == [0x5567DF1FC424]
+    assert [fault.addr for fault in reader if isinstance(fault, Fault)] == [0x5567DF1FC424]
     assert (reader.lost, reader.other, reader.blind) == (7, 1, False)
     blind = FaultReader([SOFTWARE])
     assert len(list(blind)) == 1 and blind.blind

@@ -1,7 +1,8 @@
 """Page faults as `perf script` and ftrace print them, and the clocks they are printed in.
 
 Understood are the tracepoints exceptions:page_fault_user and exceptions:page_fault_kernel, which tell a
-write from a read, and the software event page-faults (`-d` gives the address), which does not.
+write from a read, and the software event page-faults (`-d` gives the address), which does not. So is
+mmap_lock:mmap_lock_acquire_returned, which tells in which order threads changed an address space.
 """
 
 from __future__ import annotations
@@ -26,14 +27,24 @@ class Fault(NamedTuple):
     source: str  # "user", "kernel": the kernel accessed user memory (a copy by a system call)
 
 
+class Locked(NamedTuple):
+    """A thread got hold of an address space (its mmap_lock, for writing): it is about to change VMAs."""
+
+    time_ns: int
+    pid: int | None
+    tid: int
+
+
 class Lost(NamedTuple):
     """Records that the kernel could not hand over."""
 
-    count: int
+    number: int
 
 
 _TIME = rb"(?P<seconds>\d+)\.(?P<fraction>\d{1,9}):"
-_WHO = rb"\s*(?:.*?[\s-])??(?:(?P<pid>\d+)/\s*)?(?P<tid>\d+)\s+(?:\(\s*[\d-]+\)\s+)?(?:\[\d+\]\s+)?(?:[\w.#]{4,6}\s+)?"
+_WHO = (
+    rb"\s*(?:.*?[\s-])??(?:(?P<pid>\d+)/\s*)?(?P<tid>\d+)\s+(?:\(\s*[\d-]+\)\s+)?(?:\[\d+\]\s+)?(?:[\w.#]{4,6}\s+)?"
+)
 _TRACEPOINT = re.compile(
     _WHO + _TIME + rb"\s+(?:exceptions:)?page_fault_(?P<mode>user|kernel):\s+address=(?:0x)?(?P<addr>[0-9a-f]+)\S*"
     rb" ip=\S+ error_code=(?:0x)?(?P<code>[0-9a-f]+)"
@@ -43,15 +54,19 @@ _SOFTWARE = re.compile(
     _WHO + _TIME + rb"\s+(?:\d+\s+)?(?:page-faults|minor-faults|major-faults|faults)(?::[a-zA-Z]+)?:"
     rb"\s+(?P<addr>[0-9a-f]+)(?:\s*\Z|\s+[0-9a-f]{4,16}(?:\s|\Z))"
 )
+_LOCKED = re.compile(_WHO + _TIME + rb"\s+(?:mmap_lock:)?mmap_lock_acquire_returned:\s.*\bwrite=true success=true")
 _LOST = re.compile(rb"PERF_RECORD_LOST(?:_SAMPLES)?\s+lost\s+(?P<perf>\d+)|\bLOST (?P<ftrace>\d+) EVENTS\b")
 
 
-def parse_line(line: bytes) -> Fault | Lost | None:
-    """The fault (or the loss) that a line tells of; None for any other line."""
+def parse_line(line: bytes) -> Fault | Locked | Lost | None:
+    """The fault (the lock, the loss) that a line tells of; None for any other line."""
     match = _TRACEPOINT.match(line)
     if match:
         access = "w" if int(match["code"], 16) & WRITE else "r"
         return _fault(match, access, match["mode"].decode())
+    match = _LOCKED.match(line)
+    if match:
+        return Locked(_time_ns(match), _pid(match), int(match["tid"]))
     match = _SOFTWARE.match(line)
     if match:
         return _fault(match, None, "user")
@@ -63,30 +78,39 @@ def _fault(match: re.Match[bytes], access: str | None, source: str) -> Fault | N
     addr = int(match["addr"], 16)
     if addr >= TASK_SIZE_MAX:
         return None
-    time_ns = int(match["seconds"]) * 1_000_000_000 + int(match["fraction"].ljust(9, b"0"))
+    return Fault(_time_ns(match), _pid(match), int(match["tid"]), addr, access, source)
+
+
+def _time_ns(match: re.Match[bytes]) -> int:
+    return int(match["seconds"]) * 1_000_000_000 + int(match["fraction"].ljust(9, b"0"))
+
+
+def _pid(match: re.Match[bytes]) -> int | None:
     pid = match["pid"]
-    return Fault(time_ns, int(pid) if pid else None, int(match["tid"]), addr, access, source)
+    return int(pid) if pid else None
 
 
 class FaultReader:
-    """The faults of a text, in its order; what was lost is counted."""
+    """The faults and locks of a text, in its order; what was lost is counted."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines = lines
         self.lost = 0  # records that the kernel dropped
-        self.other = 0  # lines that tell of no fault
+        self.other = 0  # lines that tell of neither
         self.blind = False  # some events do not tell a write from a read
 
-    def __iter__(self) -> Iterator[Fault]:
+    def __iter__(self) -> Iterator[Fault | Locked]:
         for line in self._lines:
             found = parse_line(line)
             if isinstance(found, Fault):
                 self.blind = self.blind or found.access is None
                 yield found
+            elif isinstance(found, Locked):
+                yield found
             elif found is None:
                 self.other += 1
             else:
-                self.lost += found.count
+                self.lost += found.number
 
 
 class ClockMap:

@@ -1,0 +1,176 @@
+"""Reading address spaces at one point of the log.
+
+strace is stopped, so that no traced thread gets past its next traced call, and everything it has written is
+read. What is left to know are the calls in flight: those that are in the kernel are waited for (their
+threads then stand at the call's exit, their work done); the one that strace may have been about to let go
+is told by what strace itself was doing.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from vmastore.recorder import proc
+from vmastore.recorder.spool import Shot, Spool
+from vmastore.recorder.watch import CHANGES_VMAS, Point, Watch
+
+_SETTLE_S = 2.0  # how long calls in the kernel are waited for
+_STOP_S = 5.0  # how long strace is waited for
+_RETRIES = 6
+_LET_GO = frozenset({7, 24})  # PTRACE_CONT, PTRACE_SYSCALL
+_NOBODY = -1
+
+
+class _Numbers(NamedTuple):
+    """System call numbers of one architecture (and of those it also runs)."""
+
+    wait4: int
+    ptrace: int
+    held_in: dict[str, frozenset[int]]  # by kind of point
+
+
+_NUMBERS = {
+    "x86_64": _Numbers(61, 101, {"exec": frozenset({59, 322, 11, 358, 520, 545}), "exit": frozenset({231, 252})}),
+    "aarch64": _Numbers(260, 117, {"exec": frozenset({221, 281, 11, 387}), "exit": frozenset({94, 248})}),
+}
+
+
+class Flights(NamedTuple):
+    """The threads whose call in flight has changed VMAs already, and those whose may have."""
+
+    done: list[int]
+    doubtful: list[int]
+
+
+class Holder:
+    """Takes the observations of one recording.
+
+    drain: read what strace has written so far, and return the points that this showed.
+    """
+
+    def __init__(self, strace_pid: int, watch: Watch, spool: Spool, drain: Callable[[], list[Point]]) -> None:
+        self._strace = strace_pid
+        self._watch = watch
+        self._spool = spool
+        self._drain = drain
+        self._numbers = _NUMBERS.get(platform.machine())
+        self.held_s = 0.0
+        self.holds = 0
+        self.missed: list[Point] = []  # the process was gone before it could be read
+        self.late = 0  # observations taken when the process had gone on already
+        self.unread: set[int] = set()  # processes that may not be read
+
+    def take(self, points: list[Point]) -> None:
+        """Observe each point's process; points that turn up meanwhile are taken too."""
+        begin = time.monotonic()
+        self.holds += 1
+        points = list(points)
+        if not self._stop(points):
+            self.missed += points
+            return
+        try:
+            flights = Flights([], [])
+            if any(point.kind != "exec" or not self._held(point) for point in points):
+                flights = self._settle(points)
+            for point in dict.fromkeys(points):
+                self._shoot(point, flights)
+        finally:
+            self._go()
+            self.held_s += time.monotonic() - begin
+
+    def _stop(self, points: list[Point]) -> bool:
+        """Stop strace and read what it has written. False: it is gone."""
+        try:
+            os.kill(self._strace, signal.SIGSTOP)
+        except ProcessLookupError:
+            return False
+        proc.wait_state(self._strace, proc.STOPPED, _STOP_S)
+        if proc.state_of(self._strace) != proc.STOPPED:
+            return False
+        points += self._drain()
+        return True
+
+    def _go(self) -> None:
+        os.kill(self._strace, signal.SIGCONT)
+
+    # -- calls in flight
+
+    def _settle(self, points: list[Point]) -> Flights:
+        """Wait until no call that can change VMAs is being executed."""
+        for _ in range(_RETRIES):
+            if self._let_go() is not None:
+                break
+            self._go()
+            time.sleep(0.0003)
+            if not self._stop(points):
+                return Flights([], [])
+        flights = [tid for tid, name in self._watch.in_flight.items() if name in CHANGES_VMAS]
+        doubtful: list[int] = []
+        gone_on = self._let_go()
+        if gone_on != _NOBODY:
+            last = self._watch.last_entry
+            assert last is not None
+            (doubtful if gone_on is None else flights).append(last[0])
+        stuck = [tid for tid in flights if not self._returned(tid)]
+        return Flights([tid for tid in flights if tid not in stuck], doubtful + stuck)
+
+    def _let_go(self) -> int | None:
+        """The thread that strace has let into the call of the line that has not ended.
+
+        _NOBODY: there is no such line, or it has not let the thread go yet. None: it cannot be told.
+        """
+        last = self._watch.last_entry
+        if last is None or last[1] not in CHANGES_VMAS:
+            return _NOBODY
+        doing = proc.syscall_of(self._strace)
+        if doing is None or doing[0] == -1 or self._numbers is None:
+            return None
+        number, args = doing
+        gone_on = number == self._numbers.wait4 or (number == self._numbers.ptrace and args[0] in _LET_GO)
+        return last[0] if gone_on else _NOBODY
+
+    def _returned(self, tid: int) -> bool:
+        """Wait until a thread stands at the exit of its call. False: it is blocked in it."""
+        end = time.monotonic() + _SETTLE_S
+        blocked = 0
+        while True:
+            state = proc.state_of(tid)
+            if state in (proc.TRACED, ""):
+                return True
+            blocked = blocked + 1 if state == "S" else 0
+            if blocked > 50 or time.monotonic() > end:
+                return False
+            time.sleep(0.0002)
+
+    # -- observing
+
+    def _shoot(self, point: Point, flights: Flights) -> None:
+        pid = proc.leader_of(point.tid)
+        held = self._held(point)
+        raw = None
+        try:
+            if pid and (held or point.kind != "exit"):
+                raw = proc.read_raw(pid)
+        except PermissionError:
+            self.unread.add(pid)
+        if raw is None:
+            self.missed.append(point)
+            return
+        self.late += not held
+        self._spool.read_clocks()
+        place = (time.time_ns(), self._spool.size, flights.done, flights.doubtful, raw.steady)
+        self._spool.add_shot(Shot(point.kind, point.tid, pid, *place, begin=0, length=0), raw.text)
+
+    def _held(self, point: Point) -> bool:
+        """Whether the thread still stands where its line says (other points stand nowhere)."""
+        if point.kind not in ("exec", "exit"):
+            return True
+        if proc.state_of(point.tid) != proc.TRACED:
+            return False
+        doing = proc.syscall_of(point.tid)
+        return doing is None or self._numbers is None or doing[0] in self._numbers.held_in[point.kind]

@@ -1,0 +1,142 @@
+"""The finished log, line by line, with what merging needs to know of each line before it is parsed."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_PREFIX = re.compile(rb"(?P<tid>\d+) +(?P<seconds>\d+)\.(?P<fraction>\d+) (?:(?P<resumed><\.\.\. )?(?P<name>\w+))?")
+_DURATION = re.compile(rb" <(?P<seconds>\d+)\.(?P<fraction>\d+)>$")
+_BORN = re.compile(
+    rb"(?m)^\d+ +\S+ (?:<\.\.\. )?(?:clone3?|v?fork)\b.* = (?P<child>\d+)(?:<[^>\n]*>)?"
+    rb"(?: \((?:INJECTED|DELAYED)[^\n]*\))?(?: <[\d.]+>)?$"
+)
+_UNFINISHED = b" <unfinished ...>"
+_CHUNK = 1 << 20
+_AHEAD = 50_000  # lines kept in memory at most
+
+
+class LogLine(NamedTuple):
+    """One line. Times are ns of the wall clock; a line that is no call's has the same entry and time."""
+
+    number: int  # from 1
+    offset: int
+    text: bytes  # without its newline
+    tid: int
+    name: str  # of the call, "" for other lines
+    entry_ns: int | None  # when the call began; None: on another line (this one ends it)
+    time_ns: int  # when what the line tells was complete
+    begins: bool  # the call has not returned yet
+    ends: bool  # the call had begun on another line
+
+    @property
+    def end(self) -> int:
+        """The offset of the next line."""
+        return self.offset + len(self.text) + 1
+
+
+def read_line(number: int, offset: int, text: bytes) -> LogLine:
+    """Understand the frame of one line; one that cannot be is given tid 0 and time 0."""
+    match = _PREFIX.match(text)
+    if match is None:
+        return LogLine(number, offset, text, 0, "", 0, 0, False, False)
+    time_ns = _nanoseconds(match["seconds"], match["fraction"])
+    name = (match["name"] or b"").decode()
+    if not name or text[match.end() : match.end() + 1] not in (b"(", b" "):
+        return LogLine(number, offset, text, int(match["tid"]), "", time_ns, time_ns, False, False)
+    tid, begins, ends = int(match["tid"]), text.endswith(_UNFINISHED), match["resumed"] is not None
+    entry = None if ends else time_ns
+    if not begins and not ends:
+        duration = _DURATION.search(text)
+        if duration:
+            time_ns += _nanoseconds(duration["seconds"], duration["fraction"])
+    return LogLine(number, offset, text, tid, name, entry, time_ns, begins, ends)
+
+
+def _nanoseconds(seconds: bytes, fraction: bytes) -> int:
+    return int(seconds) * 1_000_000_000 + int(fraction.ljust(9, b"0"))
+
+
+class Log:
+    """The log file, read forward with some lines ahead, from which single ones can be taken early."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = _read(path)
+        self._ahead: deque[LogLine] = deque()
+        self._births = _births(path)
+
+    def next(self) -> LogLine | None:
+        """The next line that was not taken; None at the end."""
+        return self._ahead.popleft() if self._ahead else next(self._lines, None)
+
+    def completion(self, tid: int) -> list[LogLine]:
+        """Take the lines of `tid` up to the one at which its call in flight returns.
+
+        None is taken if that one is not near, or not there.
+        """
+        found: list[LogLine] = []
+        for line in self._look_ahead():
+            if line.tid == tid:
+                found.append(line)
+                if not line.begins:
+                    break
+        if not found or found[-1].begins or not found[-1].name:
+            return []
+        return self._take(found)
+
+    def birth(self, child: int, at: LogLine) -> LogLine | None:
+        """Take the line, behind `at`, at which the call returns that made a thread; None if there is none."""
+        births = self._births.get(child)
+        while births and births[0] <= at.offset:
+            births.popleft()
+        if not births:
+            return None
+        offset = births[0]
+        for line in self._look_ahead():
+            if line.offset == offset:
+                return self._take([line])[0]
+            if line.offset > offset:
+                break
+        return None
+
+    def _look_ahead(self) -> Iterator[LogLine]:
+        ahead = self._ahead
+        yield from ahead
+        while len(ahead) < _AHEAD:
+            line = next(self._lines, None)
+            if line is None:
+                return
+            ahead.append(line)
+            yield line
+
+    def _take(self, lines: list[LogLine]) -> list[LogLine]:
+        for line in lines:
+            self._ahead.remove(line)
+        return lines
+
+
+def _read(path: Path) -> Iterator[LogLine]:
+    with path.open("rb") as file:
+        offset = 0
+        for number, text in enumerate(file, 1):
+            yield read_line(number, offset, text.rstrip(b"\n"))
+            offset += len(text)
+
+
+def _births(path: Path) -> dict[int, deque[int]]:
+    """The offsets of the lines at which calls return that made a thread, by the thread: one pass over the file."""
+    births: dict[int, deque[int]] = {}
+    base, rest = 0, b""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            text = rest + chunk
+            cut = text.rfind(b"\n") + 1
+            whole, rest = text[:cut], text[cut:]
+            if b"clone" in whole or b"fork" in whole:
+                for match in _BORN.finditer(whole):
+                    births.setdefault(int(match["child"]), deque()).append(base + match.start())
+            base += len(whole)
+    return births

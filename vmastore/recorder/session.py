@@ -1,0 +1,211 @@
+"""The live part of a recording: strace is started, its log is read as it comes, processes are observed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vmastore.recorder import proc
+from vmastore.recorder.hold import Holder
+from vmastore.recorder.perf import Perf
+from vmastore.recorder.spool import Spool
+from vmastore.recorder.watch import Point, Watch
+
+_PIPE_SIZE = 1 << 20
+_TICK_S = 0.1  # how often anything but the log is looked at
+_CLOCK_S = 1.0  # how often the clocks are read together
+_STOPS = frozenset({signal.SIGINT, signal.SIGTERM})
+_SI_KERNEL = 0x80  # sent by the terminal, to the whole foreground group
+
+
+class Progress(NamedTuple):
+    """How far a recording has come."""
+
+    seconds: float
+    lines: int  # of strace's log
+    observations: int
+
+
+class Session:
+    """One run of strace.
+
+    command: strace's, writing to `spool.fifo_path`. attached: the process it attaches to, None: it starts
+    one. duration_s: when to detach. `run()` returns when the log has ended.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        spool: Spool,
+        *,
+        attached: int | None = None,
+        faults: bool = True,
+        out: Callable[[Progress], None] | None = None,
+        check_every_s: float | None = None,
+        duration_s: float | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+    ) -> None:
+        self.spool = spool
+        self.watch = Watch(launched=attached is not None)
+        self.perf = Perf(spool.perf_path) if faults else None
+        self.attached = attached
+        self.status = 0  # strace's, which is the program's: negative for a signal
+        self.interrupted = False
+        self.wall_s = 0.0
+        self.strace_s = 0.0  # processor time of strace
+        self._out = out
+        self._check_every_s = check_every_s
+        self._duration_s = duration_s
+        self._stops = 0
+        self._ended = False
+        self._begin = self._next_tick = self._next_clock = self._next_check = time.monotonic()
+        os.mkfifo(spool.fifo_path, 0o600)
+        spool.read_clocks()
+        own_session = attached is not None  # a program started here must stay in the terminal's group
+        self._process = subprocess.Popen(list(command), env=env, cwd=cwd, start_new_session=own_session)
+        self.pid = self._process.pid
+        self.holder = Holder(self.pid, self.watch, spool, self._drain)
+        self._fifo = -1
+
+    def run(self) -> None:
+        """Record until the log ends. strace waits for its log to be opened: until then nothing runs."""
+        try:
+            if self.perf is not None:
+                self.perf.start(self.pid if self.attached is None else self.attached)
+            self._fifo = os.open(self.spool.fifo_path, os.O_RDONLY | os.O_NONBLOCK)
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._fifo, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            self._begin = time.monotonic()
+            self._next_check = self._begin + (self._check_every_s or 0)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+            niceness = _hurry()
+            try:
+                self._loop()
+            finally:
+                os.setpriority(os.PRIO_PROCESS, 0, niceness)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        finally:
+            self._finish()
+
+    def _loop(self) -> None:
+        poll = select.poll()
+        poll.register(self._fifo, select.POLLIN)
+        first = self.attached is not None
+        while not self._ended:
+            poll.poll(_TICK_S * 1000)
+            points = self._drain(1)
+            if first and self._attached():
+                points.append(Point("attach", self.attached or 0))
+                first = False
+            if points:
+                self.holder.take(points)
+            if time.monotonic() >= self._next_tick:
+                self._tick()
+
+    def _drain(self, most: int = 1 << 30) -> list[Point]:
+        """Read what there is, `most` pieces of it at most."""
+        points: list[Point] = []
+        while most > 0:
+            most -= 1
+            try:
+                chunk = os.read(self._fifo, _PIPE_SIZE)
+            except BlockingIOError:
+                break
+            if not chunk:
+                self._ended = self._process_ended()
+                break
+            text, seen = self.watch.feed(chunk)
+            self.spool.write(text)
+            points += seen
+        return points
+
+    def _process_ended(self) -> bool:
+        """Whether nobody will write any more (an empty read also means that strace has not opened it yet)."""
+        return self.watch.lines > 0 or proc.state_of(self.pid) == ""
+
+    def _attached(self) -> bool:
+        """Whether strace traces all threads of the process that it was to attach to."""
+        return self.attached is not None and all(
+            proc.tracer_of(tid) == self.pid for tid in proc.threads_of(self.attached)
+        )
+
+    # -- now and then
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._next_tick = now + _TICK_S
+        if now >= self._next_clock:
+            self.spool.read_clocks()
+            self._next_clock = now + _CLOCK_S
+        if self._check_every_s is not None and now >= self._next_check and self.watch.launched:
+            self.holder.take([Point("check", pid) for pid in proc.traced_by(self.pid)])
+            self._next_check = time.monotonic() + self._check_every_s
+        if self._duration_s is not None and now >= self._begin + self._duration_s:
+            self._duration_s = None
+            self._detach()
+        info = signal.sigtimedwait(_STOPS, 0)
+        if info is not None:
+            self._stop(info.si_signo, terminal=info.si_code == _SI_KERNEL)
+        if self._out is not None:
+            self._out(Progress(now - self._begin, self.watch.lines, self.spool.shots))
+
+    def _stop(self, number: int, *, terminal: bool) -> None:
+        """First the program is asked to end (a terminal has done so itself), then told, then made to."""
+        self.interrupted = True
+        self._stops += 1
+        if self.attached is not None:
+            self._detach()
+        elif self._stops == 1:
+            if not terminal:
+                _kill(self.watch.first_tid, number)
+        else:
+            for pid in proc.traced_by(self.pid):
+                _kill(pid, signal.SIGTERM if self._stops == 2 else signal.SIGKILL)
+
+    def _detach(self) -> None:
+        """Let the process go on alone; a second time, whether strace likes it or not."""
+        if self._stops <= 1:
+            self.holder.take([Point("detach", pid) for pid in proc.traced_by(self.pid)])
+            _kill(self.pid, signal.SIGTERM)
+        else:
+            _kill(self.pid, signal.SIGKILL)
+
+    # -- the end
+
+    def _finish(self) -> None:
+        if self._fifo >= 0 and not self._ended:  # an error of ours: let strace go, it ends when it cannot write
+            _kill(self.pid, signal.SIGCONT)
+        if self._fifo >= 0:
+            os.close(self._fifo)
+        else:
+            self._process.kill()
+        self.strace_s = proc.cpu_ticks(self.pid) / os.sysconf("SC_CLK_TCK")
+        self.status = self._process.wait()
+        self.wall_s = time.monotonic() - self._begin
+        if self.perf is not None:
+            self.perf.stop()
+        self.spool.read_clocks()
+        self.spool.finish()
+
+
+def _hurry() -> int:
+    """Go before the program, if that is allowed, so that no hold ends unseen. Returns the niceness before."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, max(before - 10, -20))
+    return before
+
+
+def _kill(pid: int, number: int) -> None:
+    if pid > 0:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

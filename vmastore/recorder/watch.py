@@ -1,0 +1,126 @@
+"""The log as it comes, watched for the moments at which a process is held, and for calls in flight.
+
+This sees every line while the program runs, so it does as little as it can; the log is parsed later.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+# calls that can change VMAs: an observation must not fall into one of them
+CHANGES_VMAS = frozenset(
+    b"mmap mmap2 old_mmap munmap mremap mprotect pkey_mprotect brk madvise process_madvise mlock mlock2 munlock "
+    b"mlockall munlockall mbind set_mempolicy_home_node remap_file_pages shmat shmdt mseal map_shadow_stack prctl ioctl "
+    b"io_setup io_destroy userfaultfd close syscall_0x1ce syscall_0x1c5".split()
+)
+
+_EXEC = re.compile(
+    rb"(?m)^(?P<tid>\d+) +\S+ (?:execve(?:at)?\(|<\.\.\. execve(?:at)? resumed>).*\) += 0 \(DELAYED\)(?: <|$)"
+)
+_EXIT = re.compile(rb"(?m)^(?P<tid>\d+) +\S+ exit_group\(-?\w+(?: <unfinished \.\.\.>|\) += \?.*)$")
+_EXIT_BEGUN = re.compile(rb"(?P<tid>\d+) +\S+ exit_group\(-?\w+\Z")
+_GONE = re.compile(rb"(?m)^(?P<tid>\d+) +\S+ \+\+\+ (?:exited with|killed by) ")
+_CALL = re.compile(rb"(?P<tid>\d+) +\S+ (?P<name>\w+)\(")
+_RESUMED = re.compile(rb"(?P<tid>\d+) +\S+ <\.\.\. \w+ resumed>")
+_LAUNCH = re.compile(rb"(?m)^\d+ +\S+ execve\(")
+
+
+class Point(NamedTuple):
+    """A moment at which strace holds a process: "exec" (just done) or "exit" (about to)."""
+
+    kind: str
+    tid: int
+
+
+class Watch:
+    """Follow the log chunk by chunk.
+
+    launched: False while the lines are those of the launcher; `begin` is where the log proper begins.
+    """
+
+    def __init__(self, *, launched: bool) -> None:
+        self.lines = 0
+        self.tail = b""  # the line that has not ended yet
+        self.in_flight: dict[int, bytes] = {}  # calls that have begun and not returned, by tid
+        self.first_tid = 0  # the program's first thread
+        self._exiting: set[int] = set()
+        self._launched = launched
+        self._head = b""
+
+    def feed(self, chunk: bytes) -> tuple[bytes, list[Point]]:
+        """Take the next bytes. Returns those that belong to the log, and the points they show."""
+        if not self._launched:
+            chunk = self._launch(chunk)
+        if not chunk:
+            return b"", []
+        if not self.first_tid:
+            self.first_tid = int(chunk.split(None, 1)[0])
+        text = self.tail + chunk
+        cut = text.rfind(b"\n") + 1
+        whole, self.tail = text[:cut], text[cut:]
+        points: list[Point] = []
+        if whole:
+            points = self._whole(whole)
+        begun = _EXIT_BEGUN.match(self.tail)
+        if begun:
+            points += self._exit(int(begun["tid"]))
+        return chunk, points
+
+    @property
+    def last_entry(self) -> tuple[int, bytes] | None:
+        """Thread and call of the line that has not ended, if it is that of a call."""
+        match = _CALL.match(self.tail)
+        return (int(match["tid"]), match["name"]) if match else None
+
+    def _launch(self, chunk: bytes) -> bytes:
+        """Drop the launcher's lines: all before the second execve."""
+        self._head += chunk
+        found = list(_LAUNCH.finditer(self._head))
+        if len(found) < 2:
+            return b""
+        self._launched = True
+        head, self._head = self._head[found[1].start() :], b""
+        return head
+
+    @property
+    def launched(self) -> bool:
+        """Whether the program itself has been started."""
+        return self._launched
+
+    def _whole(self, text: bytes) -> list[Point]:
+        self.lines += text.count(b"\n")
+        points = [Point("exec", int(match["tid"])) for match in _EXEC.finditer(text)]
+        if b"exit_group(" in text:
+            for match in _EXIT.finditer(text):
+                points += self._exit(int(match["tid"]))
+        if self.in_flight or b"<unfinished ...>\n" in text:
+            self._flights(text)
+        if b" +++ " in text:
+            self._ends(text)
+        return points
+
+    def _exit(self, tid: int) -> list[Point]:
+        """The point of an exit_group, once: its line is seen unfinished, and again when it has ended."""
+        if tid in self._exiting:
+            return []
+        self._exiting.add(tid)
+        return [Point("exit", tid)]
+
+    def _flights(self, text: bytes) -> None:
+        flights = self.in_flight
+        for line in text.splitlines():
+            if line.endswith(b"<unfinished ...>"):
+                match = _CALL.match(line)
+                if match:
+                    flights[int(match["tid"])] = match["name"]
+            elif b" resumed>" in line:
+                match = _RESUMED.match(line)
+                if match:
+                    flights.pop(int(match["tid"]), None)
+
+    def _ends(self, text: bytes) -> None:
+        for match in _GONE.finditer(text):
+            tid = int(match["tid"])
+            self.in_flight.pop(tid, None)
+            self._exiting.discard(tid)
