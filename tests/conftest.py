@@ -24,3 +24,9 @@ def corpus() -> Path:
 def store(tmp_path: Path) -> Store:
     """An empty store."""
     return open_store(tmp_path / "store.db")
+
+
+@pytest.fixture(autouse=True)
+def no_store_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests never touch the store that the environment names."""
+    monkeypatch.delenv("VMASTORE_STORE", raising=False)
