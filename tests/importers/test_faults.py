@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from vmastore.importers.faults import ClockMap, Fault, FaultReader, Locked, Lost, parse_line
 
 KERNEL_WRITE = (

@@ -163,8 +163,9 @@ class Holder:
             return
         self.late += not held
         self._spool.read_clocks()
-        place = (time.time_ns(), self._spool.size, flights.done, flights.doubtful, raw.steady)
-        self._spool.add_shot(Shot(point.kind, point.tid, pid, *place, begin=0, length=0), raw.text)
+        place = (time.time_ns(), self._spool.size, flights.done, flights.doubtful)
+        facts = (raw.steady, proc.start_brk_of(pid))
+        self._spool.add_shot(Shot(point.kind, point.tid, pid, *place, *facts, begin=0, length=0), raw.text)
 
     def _held(self, point: Point) -> bool:
         """Whether the thread still stands where its line says (other points stand nowhere)."""

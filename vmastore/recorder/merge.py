@@ -216,6 +216,10 @@ class Merger:
             )
         args = (kind, len(lines), None, [list(line) for line in lines])
         yield self._importer.emit("maps", mm=mm, pid=pid, tid=shot.tid, ts_ns=shot.ts_ns, args=args)
+        heap = [line.end for line in lines if line.name == "[heap]"]
+        if shot.kind == "attach" and shot.start_brk:  # a program that starts asks for it itself
+            brk = {"start_brk": shot.start_brk, "brk": max(heap, default=shot.start_brk)}
+            yield self._importer.emit("note", mm=mm, pid=pid, tid=shot.tid, ts_ns=shot.ts_ns, args=("brk", brk))
 
     def _end(self, event: Event) -> Iterator[Event]:
         """Say so where an address space went unobserved."""

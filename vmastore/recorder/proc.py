@@ -43,6 +43,14 @@ def cpu_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+def start_brk_of(pid: int) -> int:
+    """Where the heap of a process begins; 0 if that may not be read."""
+    try:
+        return int(_stat(pid)[44])
+    except (*_GONE, IndexError):
+        return 0
+
+
 def _stat(tid: int) -> list[str]:
     """The fields of /proc/TID/stat from the third (the state) on."""
     return Path(f"/proc/{tid}/stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -29,6 +29,7 @@ class Shot(NamedTuple):
     done: list[int]  # threads whose call in flight had done its work already
     doubtful: list[int]  # threads whose call in flight may or may not have
     steady: bool  # maps was the same before and after
+    start_brk: int  # where the heap begins; 0: may not be read
     begin: int  # where its text begins in the file of texts
     length: int
 

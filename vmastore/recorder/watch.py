@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 # calls that can change VMAs: an observation must not fall into one of them
 CHANGES_VMAS = frozenset(
-    b"mmap mmap2 old_mmap munmap mremap mprotect pkey_mprotect brk madvise process_madvise mlock mlock2 munlock "
-    b"mlockall munlockall mbind set_mempolicy_home_node remap_file_pages shmat shmdt mseal map_shadow_stack prctl ioctl "
-    b"io_setup io_destroy userfaultfd close syscall_0x1ce syscall_0x1c5".split()
+    b"""
+    mmap mmap2 old_mmap munmap mremap mprotect pkey_mprotect brk madvise process_madvise mlock mlock2 munlock
+    mlockall munlockall mbind set_mempolicy_home_node remap_file_pages shmat shmdt mseal map_shadow_stack prctl
+    ioctl io_setup io_destroy userfaultfd close syscall_0x1ce syscall_0x1c5
+    """.split()
 )
 
 _EXEC = re.compile(

@@ -208,6 +208,12 @@ def _maps(world: World, mm: Mm, event: Event) -> None:
         world.load(event.mm, [ObservedVma(*line) for line in added])
 
 
+def _note(world: World, mm: Mm, event: Event) -> None:
+    kind, value = event.args
+    if kind == "brk":  # of a process that was attached to
+        mm.start_brk, mm.brk = value["start_brk"], value["brk"]
+
+
 HANDLERS: dict[str, Handler] = {
     "mmap": _mmap,
     "mmap2": _mmap,
@@ -243,6 +249,7 @@ HANDLERS: dict[str, Handler] = {
     "execveat": _exec,
     "exit": _exit,
     "maps": _maps,
+    "note": _note,
 }
 
 _NEEDS_RANGE = {"mprotect", "pkey_mprotect", "munmap", "mlock", "mlock2", "munlock", "madvise", "mseal", "mremap"}
