@@ -30,7 +30,7 @@ from vmastore.mm.flags import (
 )
 from vmastore.mm.mm import Config, Env, Mm
 from vmastore.mm.rules import RuleSet, preset
-from vmastore.mm.vma import AnonVma, Vma
+from vmastore.mm.vma import AnonVma, File, Vma
 
 BASE = 0x7F0000000000  # the address of page 0
 _PROT = {"n": 0, "r": VM_READ, "w": VM_READ | VM_WRITE, "x": VM_READ | VM_WRITE | VM_EXEC}
@@ -51,22 +51,23 @@ def layout(
     together: str = "",
     forked: str = "",
     flags: Mapping[str, int] | None = None,
+    files: Mapping[str, File] | None = None,
     config: Config | None = None,
 ) -> Mm:
     """The address space of a drawing: anonymous private VMAs, at the offsets that mmap gives.
 
     together: letters whose written VMAs share one anon_vma. forked: letters whose VMAs were inherited
-    through fork while written. flags: vm_flags added, by letter.
+    through fork while written. flags: vm_flags added, by letter. files: what is mapped, by letter.
     """
     found = preset(rules) if isinstance(rules, str) else rules
     mm = Mm(Env(found, config))
     common = AnonVma()
     for first, letter, pages in _runs(drawing):
         shade = (shading or "w" * len(drawing))[first]
-        bits = _flag_bits(shade.lower()) | (flags or {}).get(letter.upper(), 0)
-        vma = Vma(
-            at(first), at(first + pages), mm.env.table.get(bits), label=None if letter == NEW else letter.upper()
-        )
+        bits = flag_bits(shade.lower()) | (flags or {}).get(letter.upper(), 0)
+        attrs = mm.env.table.get(bits, (files or {}).get(letter.upper()))
+        label = None if letter == NEW else letter.upper()
+        vma = Vma(at(first), at(first + pages), attrs, label=label)
         if shade.isupper():
             vma.anon_vma = common if letter.upper() in together else AnonVma()
             vma.chain = (vma.anon_vma, AnonVma()) if letter.upper() in forked else (vma.anon_vma,)
@@ -84,7 +85,7 @@ def _runs(drawing: str) -> Iterator[tuple[int, str, int]]:
         page += pages
 
 
-def _flag_bits(shade: str) -> int:
+def flag_bits(shade: str) -> int:
     """What mmap gives an anonymous private mapping of that protection."""
     prot = _PROT[shade]
     return prot | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | (VM_ACCOUNT if prot & VM_WRITE else 0)
