@@ -80,6 +80,8 @@ def _summary(sums: Any, kernel: str, as_json: bool) -> None:
     echo(f"{sums.events} events under {kernel}: merges {cases}; splits {sums.splits}")
     echo(f"most VMAs: {sums.peak} after event {sums.peak_seq} (address space {sums.peak_mm})")
     echo(f"assumed outcomes: {sums.assumed}; answers that differ from the kernel's: {sums.divergences}")
+    if sums.inferred:
+        echo(f"inferred VMAs (a call on them succeeded, but no event made them): {sums.inferred}")
 
 
 def _print(mm: Any, format: str) -> None:

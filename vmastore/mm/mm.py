@@ -50,6 +50,7 @@ class Env:
         self.soft_dirty = VM_SOFTDIRTY if self.config.soft_dirty else 0
         self.uffds: dict[int, UffdCtx] = {}  # by open file description
         self.zero_dev: str | None = None  # the device of kernel-made shmem files, once observed
+        self.inferred = 0  # VMAs that must have existed but that no event made
         self.faults = "recorded"  # recorded, none, written, untouched: what the trace shows of page faults
 
     def new_writable(self, vma: Vma, prepare: Callable[[], None]) -> None:

@@ -277,6 +277,7 @@ def fill_holes(mm: Mm, start: int, end: int) -> None:
             inferred.unsure = 1
             mm.insert_after(vma.prev, inferred)
             mm.inferred += 1
+            mm.env.inferred += 1
             start = hole_end
         else:
             start = vma.vm_end

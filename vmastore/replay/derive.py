@@ -29,6 +29,7 @@ class Summary:
     splits: int = 0
     assumed: int = 0
     divergences: int = 0
+    inferred: int = 0  # VMAs that must have existed but that no event made
     peak: int = 0  # most VMAs in one address space
     peak_seq: int = 0
     peak_mm: int = 0
@@ -91,6 +92,7 @@ def derive(
             for row in lost_merge_rows(mm, summary.events):
                 writer.lost_merge(row)
         writer.events = summary.events
+        summary.inferred = world.env.inferred
     return world, summary
 
 
