@@ -6,7 +6,7 @@
 
 The first row names VMAs. A space is a hole. A piece keeps the letter of the VMA it was split from, the
 survivor of a merge its own, a copy that of its source; `*` is a VMA without a letter (a new mapping).
-Two touching VMAs of one letter are told apart by upper and lower case: `AaA` are three.
+Two touching VMAs of one letter are told apart by upper and lower case: `AaA` are three; so are `*+*`.
 
 The second row shades the pages: `n` PROT_NONE, `r` read-only, `w` read-write, `x` read-write-execute;
 in capitals once the VMA has an anon_vma. Without it, everything is `w`.
@@ -35,7 +35,7 @@ from vmastore.mm.vma import AnonVma, File, Vma
 BASE = 0x7F0000000000  # the address of page 0
 _PROT = {"n": 0, "r": VM_READ, "w": VM_READ | VM_WRITE, "x": VM_READ | VM_WRITE | VM_EXEC}
 _SHADE = {prot: letter for letter, prot in _PROT.items()}
-NEW = "*"
+NEW, OTHER = "*", "+"  # a VMA without a letter; the one that touches it
 
 
 def at(page: int) -> int:
@@ -66,7 +66,7 @@ def layout(
         shade = (shading or "w" * len(drawing))[first]
         bits = flag_bits(shade.lower()) | (flags or {}).get(letter.upper(), 0)
         attrs = mm.env.table.get(bits, (files or {}).get(letter.upper()))
-        label = None if letter == NEW else letter.upper()
+        label = None if letter in (NEW, OTHER) else letter.upper()
         vma = Vma(at(first), at(first + pages), attrs, label=label)
         if shade.isupper():
             vma.anon_vma = common if letter.upper() in together else AnonVma()
@@ -97,8 +97,8 @@ def draw(mm: Mm, first: int = 0) -> str:
     for vma in _from(mm, first):
         letter = vma.label or NEW
         touching = vma.prev.vm_end == vma.vm_start
-        if touching and before.upper() == letter:
-            letter = letter.lower() if before == letter else letter
+        if touching and before == letter:
+            letter = OTHER if letter == NEW else letter.lower()
         text = text.ljust(_page(vma.vm_start) - first) + letter * _pages(vma)
         before = letter
     return text

@@ -59,6 +59,12 @@ class Process:
         self._files += 1
         return File(self._files, kind, "f.bin", readable=True, writable=write, size=size)
 
+    def label(self, page: int, letter: str) -> None:
+        """Call the VMA at a page by a letter in drawings, if it has none yet."""
+        vma = self.mm.vma_lookup(at(page))
+        if vma is not None and vma.label is None:
+            vma.label = letter
+
     # -- calls -----------------------------------------------------------------------------------
 
     def mmap(

@@ -324,7 +324,7 @@ def test_there_and_back(change: Callable[[Mm, object], None], value: object, ker
     assert (draw(mm), _cases(mm)) == ("CCCCCCCCC", "split+split+6")
 
 
-@pytest.mark.parametrize("drawing", ["AAAAA*DDD  CC", "AaA", "A", "  A A", "***", ""])
+@pytest.mark.parametrize("drawing", ["AAAAA*DDD  CC", "AaA", "A", "  A A", "***", "*+*", ""])
 def test_drawings_come_back(drawing: str) -> None:
     """What layout() builds, draw() prints."""
     assert draw(layout(drawing)) == drawing

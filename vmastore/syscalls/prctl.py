@@ -34,6 +34,8 @@ def sys_prctl(mm: Mm, option: int, arg2: int, arg3: int, arg4: int, arg5: int, n
         elif arg2 == uapi.PR_SET_MM_BRK:
             mm.brk = arg3
         return 0
+    if option in (uapi.PR_SET_MEMORY_MERGE, uapi.PR_SET_MDWE) and not mm.observed:
+        return -EINVAL  # not in this release, or not built in
     return as_observed(mm)
 
 
