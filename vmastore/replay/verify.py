@@ -141,7 +141,11 @@ class Verifier:
         if kind == "async":
             self._asynchronous(mm, seen)
             return
+        settled = self.report.settled
         self._compare(event, mm, seen, changed)
+        if self.report.settled > settled:  # used up: it settled what the trace did not show
+            self.report.settled = settled + 1
+            self.report.compared -= 1
 
     def _observe(self, number: int, removed: list[int] | None, lines: list[ObservedVma]) -> tuple[Lines, set[int]]:
         """The observation as a whole, and the starts that it says have changed."""

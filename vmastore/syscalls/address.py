@@ -69,17 +69,26 @@ def _is_free(mm: Mm, start: int, end: int) -> bool:
 
 
 def _top_down(mm: Mm, length: int, high: int) -> int:
-    """The highest hole of `length` bytes that ends at or below high, or -ENOMEM."""
+    """The highest hole of `length` bytes that ends at or below high, or -ENOMEM.
+
+    A hole under a GROWSDOWN VMA's guard gap is given up together with everything above that gap's
+    lower end, smaller holes there included, as the kernel's retry does.
+    """
     vma = mm.find_vma(high)
-    end = min(high, start_gap(mm, vma))
     while True:
         low = max(vma.prev.vm_end, mm.config.mmap_min_addr)
+        end = min(high, vma.vm_start)
         if end - length >= low:
-            return end - length
+            if start_gap(mm, vma) >= end:
+                return end - length
+            high = start_gap(mm, vma)
+            vma = mm.find_vma(high)
+            if vma.vm_start < high:
+                high = vma.vm_start
+            continue
         if vma.prev is mm.head:
             return -ENOMEM
         vma = vma.prev
-        end = min(high, start_gap(mm, vma))
 
 
 def _bottom_up(mm: Mm, length: int, low: int, high: int) -> int:
