@@ -65,8 +65,13 @@ def test_map_32bit_stays_below_two_gigabytes() -> None:
 
 @pytest.mark.parametrize(
     ("kernel", "length", "aligned"),
-    [("6.1", 4 << 20, False), ("6.8", 5 << 20, True), ("6.8", (5 << 20) + PAGE, True), ("6.18", 4 << 20, True)]
-    + [("6.18", (4 << 20) + PAGE, False)],
+    [
+        ("6.1", 4 << 20, False),
+        ("6.8", 5 << 20, True),
+        ("6.8", (5 << 20) + PAGE, True),
+        ("6.18", 4 << 20, True),
+        ("6.18", (4 << 20) + PAGE, False),
+    ],
 )
 def test_large_anonymous_mappings_are_aligned(kernel: str, length: int, aligned: bool) -> None:
     """From 6.7 on 2 MiB boundaries, since 6.12 only if the length is a multiple of 2 MiB."""

@@ -55,11 +55,20 @@ _SOFTWARE = re.compile(
     rb"\s+(?P<addr>[0-9a-f]+)(?:\s*\Z|\s+[0-9a-f]{4,16}(?:\s|\Z))"
 )
 _LOCKED = re.compile(_WHO + _TIME + rb"\s+(?:mmap_lock:)?mmap_lock_acquire_returned:\s.*\bwrite=true success=true")
+_EVENTS = {
+    b"exceptions:page_fault_user:": "user",
+    b"exceptions:page_fault_kernel:": "kernel",
+    b"mmap_lock:mmap_lock_acquire_returned:": "lock",
+}
+_TAKEN = [b"write=true", b"success=true"]
 _LOST = re.compile(rb"PERF_RECORD_LOST(?:_SAMPLES)?\s+lost\s+(?P<perf>\d+)|\bLOST (?P<ftrace>\d+) EVENTS\b")
 
 
 def parse_line(line: bytes) -> Fault | Locked | Lost | None:
     """The fault (the lock, the loss) that a line tells of; None for any other line."""
+    found = _short(line.split())
+    if found is not None:
+        return found
     match = _TRACEPOINT.match(line)
     if match:
         access = "w" if int(match["code"], 16) & WRITE else "r"
@@ -72,6 +81,27 @@ def parse_line(line: bytes) -> Fault | Locked | Lost | None:
         return _fault(match, None, "user")
     match = _LOST.search(line)
     return Lost(int(match["perf"] or match["ftrace"])) if match else None
+
+
+def _short(words: list[bytes]) -> Fault | Locked | None:
+    """The commonest form, `perf script -F pid,tid,time,event,trace`, read the short way."""
+    try:
+        who, time, event, *facts = words
+        source = _EVENTS[event]
+        pid, _, tid = who.partition(b"/")
+        seconds, _, fraction = time.partition(b".")
+        if len(fraction) != 10 or not tid:
+            return None
+        time_ns = int(seconds + fraction[:-1])
+        if source == "lock":
+            return Locked(time_ns, int(pid), int(tid)) if facts[-2:] == _TAKEN else None
+        addr, code = facts[0], facts[-1]
+        where = int(addr[8:], 16)
+        if addr[:8] != b"address=" or code[:11] != b"error_code=" or where >= TASK_SIZE_MAX:
+            return None
+        return Fault(time_ns, int(pid), int(tid), where, "w" if int(code[11:], 16) & WRITE else "r", source)
+    except (KeyError, ValueError, IndexError):
+        return None
 
 
 def _fault(match: re.Match[bytes], access: str | None, source: str) -> Fault | None:
@@ -88,29 +118,6 @@ def _time_ns(match: re.Match[bytes]) -> int:
 def _pid(match: re.Match[bytes]) -> int | None:
     pid = match["pid"]
     return int(pid) if pid else None
-
-
-class FaultReader:
-    """The faults and locks of a text, in its order; what was lost is counted."""
-
-    def __init__(self, lines: Iterable[bytes]) -> None:
-        self._lines = lines
-        self.lost = 0  # records that the kernel dropped
-        self.other = 0  # lines that tell of neither
-        self.blind = False  # some events do not tell a write from a read
-
-    def __iter__(self) -> Iterator[Fault | Locked]:
-        for line in self._lines:
-            found = parse_line(line)
-            if isinstance(found, Fault):
-                self.blind = self.blind or found.access is None
-                yield found
-            elif isinstance(found, Locked):
-                yield found
-            elif found is None:
-                self.other += 1
-            else:
-                self.lost += found.number
 
 
 class ClockMap:
@@ -141,3 +148,28 @@ class ClockMap:
         low, high = known[after - 1], known[after]
         share = (time_ns - low) / (high - low)
         return time_ns + offset[after - 1] + round(share * (offset[after] - offset[after - 1]))
+
+
+class FaultReader:
+    """The faults and locks of a text, in its order; what was lost is counted."""
+
+    def __init__(self, lines: Iterable[bytes], clock: ClockMap | None = None) -> None:
+        """clock: turns the text's times into those wanted."""
+        self._lines = lines
+        self._clock = clock
+        self.lost = 0  # records that the kernel dropped
+        self.other = 0  # lines that tell of neither
+        self.blind = False  # some events do not tell a write from a read
+
+    def __iter__(self) -> Iterator[Fault | Locked]:
+        clock = self._clock
+        for line in self._lines:
+            found = parse_line(line)
+            if isinstance(found, Fault | Locked):
+                if isinstance(found, Fault) and found.access is None:
+                    self.blind = True
+                yield found if clock is None else found._replace(time_ns=clock(found.time_ns))
+            elif found is None:
+                self.other += 1
+            else:
+                self.lost += found.number

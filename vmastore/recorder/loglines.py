@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-_PREFIX = re.compile(rb"(?P<tid>\d+) +(?P<seconds>\d+)\.(?P<fraction>\d+) (?:(?P<resumed><\.\.\. )?(?P<name>\w+))?")
-_DURATION = re.compile(rb" <(?P<seconds>\d+)\.(?P<fraction>\d+)>$")
 _BORN = re.compile(
     rb"(?m)^\d+ +\S+ (?:<\.\.\. )?(?:clone3?|v?fork)\b.* = (?P<child>\d+)(?:<[^>\n]*>)?"
     rb"(?: \((?:INJECTED|DELAYED)[^\n]*\))?(?: <[\d.]+>)?$"
@@ -40,24 +38,45 @@ class LogLine(NamedTuple):
 
 def read_line(number: int, offset: int, text: bytes) -> LogLine:
     """Understand the frame of one line; one that cannot be is given tid 0 and time 0."""
-    match = _PREFIX.match(text)
-    if match is None:
+    who, _, rest = text.partition(b" ")
+    stamp, _, body = rest.lstrip().partition(b" ")
+    try:
+        tid, entry = int(who), _nanoseconds(stamp)
+    except ValueError:
         return LogLine(number, offset, text, 0, "", 0, 0, False, False)
-    time_ns = _nanoseconds(match["seconds"], match["fraction"])
-    name = (match["name"] or b"").decode()
-    if not name or text[match.end() : match.end() + 1] not in (b"(", b" "):
-        return LogLine(number, offset, text, int(match["tid"]), "", time_ns, time_ns, False, False)
-    tid, begins, ends = int(match["tid"]), text.endswith(_UNFINISHED), match["resumed"] is not None
-    entry = None if ends else time_ns
-    if not begins and not ends:
-        duration = _DURATION.search(text)
-        if duration:
-            time_ns += _nanoseconds(duration["seconds"], duration["fraction"])
-    return LogLine(number, offset, text, tid, name, entry, time_ns, begins, ends)
+    if body.startswith(b"<... "):
+        name = _NAMES[body[5:].partition(b" ")[0]]
+        return LogLine(number, offset, text, tid, name, None, entry, False, True)
+    name = _NAMES[body.partition(b"(")[0]]
+    if body.endswith(_UNFINISHED):
+        return LogLine(number, offset, text, tid, name, entry, entry, True, False)
+    if not name or not body.endswith(b">"):
+        return LogLine(number, offset, text, tid, name, entry, entry, False, False)
+    try:
+        duration = _nanoseconds(body[body.rindex(b"<") + 1 : -1])
+    except ValueError:
+        duration = 0
+    return LogLine(number, offset, text, tid, name, entry, entry + duration, False, False)
 
 
-def _nanoseconds(seconds: bytes, fraction: bytes) -> int:
-    return int(seconds) * 1_000_000_000 + int(fraction.ljust(9, b"0"))
+def _nanoseconds(stamp: bytes) -> int:
+    """Of seconds with a fraction; raises ValueError."""
+    seconds, _, fraction = stamp.partition(b".")
+    return int(seconds + fraction) if len(fraction) == 9 else int(seconds + fraction.ljust(9, b"0"))
+
+
+class _CallNames(dict[bytes, str]):
+    """What stands before the parenthesis: the name of a call, or not."""
+
+    def __missing__(self, text: bytes) -> str:
+        name = text.decode("ascii", "replace")
+        if not name.isidentifier() or not name.isascii():
+            return ""
+        self[text] = name
+        return name
+
+
+_NAMES = _CallNames()
 
 
 class Log:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from vmastore.events.types import Event
+from vmastore.events.types import Arg, Event, ObservedVma
 from vmastore.importers.faults import Fault, Locked
 from vmastore.importers.strace import StraceImporter
 from vmastore.mm.flags import PAGE_MASK, PAGE_SIZE
@@ -26,8 +26,11 @@ from vmastore.recorder.watch import CHANGES_VMAS
 
 _EXECS = frozenset({"execve", "execveat"})
 _CLONES = frozenset({"clone", "clone3", "fork", "vfork"})
+_LIFE = _EXECS | _CLONES
+_ORDERED = _CLONES | {name.decode() for name in CHANGES_VMAS}  # calls that a lock puts in order
 _BASELINES = frozenset({"exec", "attach"})
 _MAX_WAITING = 10_000  # faults of one thread kept until its call returns
+_BATCH = 500
 
 
 class Merger:
@@ -50,10 +53,16 @@ class Merger:
         self._marks = iter(marks)
         self._thp = thp
         self._ignore = frozenset(ignore)
+        self._out: list[Event] = []
+        self._batch: list[bytes] = []  # lines that are to be fed
+        self._next_line = 0  # the number of the one that may join them
         self._at = LogLine(1, 0, b"", 0, "", 0, 0, False, False)  # the line whose turn it is
+        self._fed = True  # it has been taken already
         self._shot = next(self._shots, None)
         self._mark = next(self._marks, None)
+        self._marked = self._mark is not None  # there are faults or locks at all
         self._areas: dict[int, Areas] = {}  # by mm
+        self._known: set[int] = set()  # threads seen
         self._busy: dict[int, str] = {}  # threads in a call: which
         self._waiting: dict[int, list[Fault]] = {}  # faults of threads in a call
         self._execing: dict[int, int] = {}  # threads in execve, or just out of it: until when (ns)
@@ -66,105 +75,135 @@ class Merger:
 
     def events(self) -> Iterator[Event]:
         """All events, in order."""
+        out = self._out
         while (line := self._log.next()) is not None:
-            self._at = line
-            yield from self._observations(line)
-            if line.tid and not line.ends:
-                yield from self._birth(line.tid)
-            yield from self._marks_until(line.time_ns)
-            if self._at is line:  # else a lock has moved it forward
-                yield from self._line(line)
-        yield from self._rest()
+            self._at, self._fed = line, False
+            if self._shot is not None and self._shot[0].offset < line.end:
+                self._observations(line)
+            if line.tid not in self._known and not line.ends:
+                self._birth(line.tid)
+            if self._mark is not None and self._mark.time_ns < line.time_ns:
+                self._marks_until(line.time_ns)
+            if not self._fed:
+                self._line(line)
+            if len(out) > _BATCH:
+                yield from out
+                out.clear()
+        self._rest()
+        yield from out
+        out.clear()
 
-    def _rest(self) -> Iterator[Event]:
+    def _rest(self) -> None:
         """What stands behind the log's last line."""
         while self._shot is not None:
-            yield from self._observation(*self._shot)
+            self._observation(*self._shot)
             self._shot = next(self._shots, None)
-        for event in self._importer.finish():
-            yield event
-            self._follow(event)
-        yield from self._marks_until(1 << 63)
+        self._flush()
+        self._take(self._importer.finish())
+        self._marks_until(1 << 63)
 
-    def _line(self, line: LogLine) -> Iterator[Event]:
-        tid = line.tid
+    # -- lines
+
+    def _line(self, line: LogLine) -> None:
+        """Feed a line, now or soon."""
+        tid, name = line.tid, line.name
         if line is self._at:
-            self._at = line._replace(tid=0)
+            self._fed = True
+        self._known.add(tid)
+        if self._batch and (line.number != self._next_line or len(self._batch) >= _BATCH):
+            self._flush()
+        if not self._batch:
+            self._importer.number, self._importer.offset = line.number - 1, line.offset
+        self._batch.append(line.text)
+        self._next_line = line.number + 1
         if line.begins:
-            self._busy[tid] = line.name
-        else:
-            self._busy.pop(tid, None)
-        if line.name in _EXECS:
+            self._busy[tid] = name
+        elif tid in self._busy:
+            del self._busy[tid]
+        if name in _EXECS:
             self._execing[tid] = (1 << 63) if line.begins else line.time_ns
-        importer = self._importer
-        importer.number, importer.offset = line.number - 1, line.offset
-        for event in importer.feed(line.text):
-            yield event
-            if event.call == "exit" and event.args[2]:
-                yield from self._end(event)
-            self._follow(event)
-        if not line.begins:
-            yield from self._release(tid)
+        if not name:  # an end, a signal
+            self._flush()
+            if not self._importer.pid_of(tid):
+                self._known.discard(tid)
+        if tid in self._waiting and not line.begins:
+            for fault in self._waiting.pop(tid):
+                self._emit(fault)
 
-    def _advance(self, tid: int) -> Iterator[Event]:
-        """Feed the lines of a call in flight now."""
-        if self._at.tid == tid and not self._at.begins:
-            yield from self._line(self._at)
+    def _flush(self) -> None:
+        """Feed the lines that were held back."""
+        if self._batch:
+            batch, self._batch = self._batch, []
+            self._take(self._importer.feed_batch(batch))
+
+    def _take(self, events: list[Event]) -> None:
+        out = self._out
+        for event in events:
+            out.append(event)
+            if event.call in _LIFE or event.call == "exit":
+                self._lives(event)
+            elif self._marked and event.mm:
+                self._area(event.mm).apply(event)
+
+    def _advance(self, tid: int) -> None:
+        """Take the lines of a call in flight now."""
+        at = self._at
+        if at.tid == tid and not self._fed and not at.begins:
+            self._line(at)
             return
         for line in self._log.completion(tid):
-            yield from self._line(line)
+            self._line(line)
 
-    def _birth(self, tid: int) -> Iterator[Event]:
+    def _birth(self, tid: int) -> None:
         """Before the first sign of a thread: the return of the call that made it."""
-        if self._importer.pid_of(tid):
-            return
-        line = self._log.birth(tid, self._at)
-        if line is not None and self._importer.pid_of(line.tid):
-            yield from self._line(line)
+        self._flush()
+        if not self._importer.pid_of(tid):
+            line = self._log.birth(tid, self._at)
+            if line is not None and self._importer.pid_of(line.tid):
+                self._line(line)
+                self._flush()
 
     # -- faults and locks
 
-    def _marks_until(self, time_ns: int) -> Iterator[Event]:
-        while self._mark is not None and self._mark.time_ns < time_ns:
-            mark = self._mark
-            self._mark = next(self._marks, None)
-            if isinstance(mark, Locked):
-                yield from self._lock(mark)
-            elif self._in_call(mark):
-                self._wait(mark)
+    def _marks_until(self, time_ns: int) -> None:
+        mark, marks = self._mark, self._marks
+        while mark is not None and mark.time_ns < time_ns:
+            if type(mark) is Locked:
+                name = self._call_of(mark)
+                if name in _ORDERED:
+                    self._advance(mark.tid)
+            elif self._call_of(mark):
+                self._wait(mark)  # type: ignore[arg-type]
             else:
-                yield from self._emit(mark)
+                self._emit(mark)  # type: ignore[arg-type]
+            mark = self._mark = next(marks, None)
 
-    def _in_call(self, mark: Fault | Locked) -> bool:
-        """Whether a thread is in a call, by what was fed and by the line whose turn it is."""
+    def _call_of(self, mark: Fault | Locked) -> str:
+        """The call in which a thread is, by what was taken and by the line whose turn it is; "": none."""
+        name = self._busy.get(mark.tid)
+        if name is not None:
+            return name
         at = self._at
-        return mark.tid in self._busy or (
-            at.tid == mark.tid and at.entry_ns is not None and mark.time_ns >= at.entry_ns
-        )
-
-    def _lock(self, mark: Locked) -> Iterator[Event]:
-        """The thread's call changes VMAs now."""
-        name = self._busy.get(mark.tid) or (self._at.name if self._in_call(mark) else "")
-        if name.encode() in CHANGES_VMAS or name in _CLONES:
-            yield from self._advance(mark.tid)
+        if at.tid != mark.tid or self._fed or at.entry_ns is None or mark.time_ns < at.entry_ns:
+            return ""
+        return at.name
 
     def _wait(self, fault: Fault) -> None:
         waiting = self._waiting.setdefault(fault.tid, [])
         if len(waiting) < _MAX_WAITING:
             waiting.append(fault)
 
-    def _release(self, tid: int) -> Iterator[Event]:
-        for fault in self._waiting.pop(tid, ()):
-            yield from self._emit(fault)
-
-    def _emit(self, fault: Fault) -> Iterator[Event]:
+    def _emit(self, fault: Fault) -> None:
         """The event of a fault, if it can matter."""
         self.faults_seen += 1
         tid = fault.tid
         if fault.time_ns <= self._execing.get(tid, 0):
             return  # of the new program's image: its baseline shows it
-        yield from self._birth(tid)
+        self._flush()
         mm = self._importer.mm_of(tid)
+        if not mm:
+            self._birth(tid)
+            mm = self._importer.mm_of(tid)
         if not mm:
             self.faults_nobody += tid not in self._ignore
             return
@@ -172,68 +211,51 @@ class Merger:
         if access is None:
             return
         self.faults_kept += 1
-        yield self._importer.emit(
-            "fault",
-            mm=mm,
-            pid=self._importer.pid_of(tid),
-            tid=tid,
-            ts_ns=fault.time_ns,
-            args=(fault.addr & PAGE_MASK, PAGE_SIZE, access, None, fault.source),
-            result=None,
+        args = (fault.addr & PAGE_MASK, PAGE_SIZE, access, None, fault.source)
+        pid = self._importer.pid_of(tid)
+        self._out.append(
+            self._importer.emit("fault", mm=mm, pid=pid, tid=tid, ts_ns=fault.time_ns, args=args, result=None)
         )
 
     # -- observations
 
-    def _observations(self, line: LogLine) -> Iterator[Event]:
+    def _observations(self, line: LogLine) -> None:
         """Those made before all of a line was written."""
         while self._shot is not None and self._shot[0].offset < line.end:
-            yield from self._marks_until(self._shot[0].ts_ns)
-            yield from self._observation(*self._shot)
+            self._marks_until(self._shot[0].ts_ns)
+            self._observation(*self._shot)
             self._shot = next(self._shots, None)
 
-    def _observation(self, shot: Shot, text: bytes) -> Iterator[Event]:
+    def _observation(self, shot: Shot, text: bytes) -> None:
         for tid in shot.done:
             if tid in self._busy or self._at.tid == tid:
-                yield from self._advance(tid)
-        yield from self._birth(shot.tid)
+                self._advance(tid)
+        self._birth(shot.tid)
         mm = self._importer.mm_of(shot.tid)
         if mm:
-            yield from self._observe(shot, mm, text)
+            self._observe(shot, mm, parse_raw(text, f"/proc/{shot.pid}/smaps"))
 
-    def _observe(self, shot: Shot, mm: int, text: bytes) -> Iterator[Event]:
-        lines = parse_raw(text, f"/proc/{shot.pid}/smaps")
+    def _observe(self, shot: Shot, mm: int, lines: list[ObservedVma]) -> None:
         kind = "baseline" if shot.kind in _BASELINES or mm not in self._based else "check"
         self._based.add(mm)
         if shot.kind == "exit":
             self._final.add(mm)
         if kind == "baseline":
             self._areas[mm] = Areas.observed(lines, self._thp)
-        pid = self._importer.pid_of(shot.tid) or shot.pid
         if shot.doubtful or not shot.steady:
-            facts: dict[str, Any] = {"in_flight": shot.doubtful, "steady": shot.steady}
-            yield self._importer.emit(
-                "note", mm=mm, pid=pid, tid=shot.tid, ts_ns=shot.ts_ns, args=("observation", facts)
-            )
-        args = (kind, len(lines), None, [list(line) for line in lines])
-        yield self._importer.emit("maps", mm=mm, pid=pid, tid=shot.tid, ts_ns=shot.ts_ns, args=args)
+            self._note(shot, mm, "observation", {"in_flight": shot.doubtful, "steady": shot.steady})
+        self._add(shot, mm, "maps", (kind, len(lines), None, [list(line) for line in lines]))
         heap = [line.end for line in lines if line.name == "[heap]"]
         if shot.kind == "attach" and shot.start_brk:  # a program that starts asks for it itself
             brk = {"start_brk": shot.start_brk, "brk": max(heap, default=shot.start_brk)}
-            yield self._importer.emit("note", mm=mm, pid=pid, tid=shot.tid, ts_ns=shot.ts_ns, args=("brk", brk))
+            self._note(shot, mm, "brk", brk)
 
-    def _end(self, event: Event) -> Iterator[Event]:
-        """Say so where an address space went unobserved."""
-        mm = event.mm
-        if mm in self._final:
-            self._final.discard(mm)
-        elif mm:
-            signal = event.args[1]
-            why = f"killed by signal {signal}" if signal else "not held at its exit"
-            facts = {"pid": event.pid, "why": why}
-            yield self._importer.emit(
-                "note", mm=mm, pid=event.pid, tid=event.tid, ts_ns=event.ts_ns, args=("no-final-observation", facts)
-            )
-            self.unobserved += 1
+    def _note(self, at: Shot | Event, mm: int, kind: str, value: dict[str, Any]) -> None:
+        self._add(at, mm, "note", (kind, value))
+
+    def _add(self, at: Shot | Event, mm: int, call: str, args: tuple[Arg, ...]) -> None:
+        pid = self._importer.pid_of(at.tid) or at.pid
+        self._out.append(self._importer.emit(call, mm=mm, pid=pid, tid=at.tid, ts_ns=at.ts_ns, args=args))
 
     # -- address spaces
 
@@ -243,22 +265,29 @@ class Merger:
             found = self._areas[mm] = Areas(self._thp)
         return found
 
-    def _follow(self, event: Event) -> None:
-        """Keep the picture of each address space up to date."""
-        call = event.call
-        if call in _CLONES:
-            child = event.args[1]
-            if isinstance(child, int) and child != event.mm and not event.errno:
-                self._areas[child] = self._area(event.mm).copy()
-                if event.mm in self._based:
-                    self._based.add(child)  # all of it is known: what is seen of it later is a check
-        elif call == "exit":
+    def _lives(self, event: Event) -> None:
+        """A thread or an address space begins or ends."""
+        mm = event.mm
+        if event.call == "exit":
             if event.args[2]:
-                self._areas.pop(event.mm, None)
-                self._based.discard(event.mm)
-        elif call in _EXECS:
-            if not any(thread.mm == event.mm for thread in self._importer.tracker.processes.threads.values()):
-                self._areas.pop(event.mm, None)
-                self._based.discard(event.mm)
-        elif event.mm:
-            self._area(event.mm).apply(event)
+                self._end(event)
+                self._forget(mm)
+        elif event.call in _EXECS:
+            threads = self._importer.tracker.processes.threads.values()
+            if not event.errno and not any(thread.mm == mm for thread in threads):
+                self._forget(mm)
+        elif not event.errno and isinstance(event.args[1], int) and event.args[1] != mm:
+            self._areas[event.args[1]] = self._area(mm).copy()
+
+    def _forget(self, mm: int) -> None:
+        self._areas.pop(mm, None)
+        self._based.discard(mm)
+        self._final.discard(mm)
+
+    def _end(self, event: Event) -> None:
+        """Say so where an address space went unobserved."""
+        if event.mm and event.mm not in self._final:
+            signal = event.args[1]
+            why = f"killed by signal {signal}" if signal else "not held at its exit"
+            self._note(event, event.mm, "no-final-observation", {"pid": event.pid, "why": why})
+            self.unobserved += 1

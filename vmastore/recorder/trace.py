@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
-from vmastore.importers.faults import ClockMap, Fault, FaultReader, Locked
+from vmastore.importers.faults import ClockMap, FaultReader
 from vmastore.importers.strace import StraceImporter
 from vmastore.recorder.loglines import Log
 from vmastore.recorder.merge import Merger
@@ -38,7 +38,7 @@ class RecordedTrace:
         self._perf = perf
         self._header = header
         self._ignore = ignore
-        self._reader = FaultReader(perf.lines() if perf is not None else ())
+        self._reader = FaultReader(perf.lines() if perf is not None else (), _clock(spool, perf))
         self._paths = Paths(spool.clock[0][1] if spool.clock else 0)
         self.importer = StraceImporter(name=header.name, source=header.source, live=True)
         for pid, tids in (attached or {}).items():
@@ -74,7 +74,7 @@ class RecordedTrace:
             thp = str(self._header.config.get("thp", "madvise"))
             log = Log(self._spool.log_path)
             self.merger = Merger(
-                self.importer, log, self._spool.read_shots(), self._marks(), thp=thp, ignore=self._ignore
+                self.importer, log, self._spool.read_shots(), self._reader, thp=thp, ignore=self._ignore
             )
             for event in self.merger.events():
                 self._describe(event)
@@ -90,13 +90,12 @@ class RecordedTrace:
             at = event.file - 1
             self.importer.files[at] = self._paths.describe(self.importer.files[at])
 
-    def _marks(self) -> Iterator[Fault | Locked]:
-        """Faults and locks in the wall clock's time."""
-        monotonic = self._perf is not None and self._perf.mode is not None and self._perf.mode.monotonic
-        clock = ClockMap(self._spool.clock) if monotonic and self._spool.clock else ClockMap()
-        for mark in self._reader:
-            yield mark._replace(time_ns=clock(mark.time_ns))
-
     def close(self) -> None:
         """Delete what was spooled; without `events()` having ended, the recording is lost."""
         self._spool.close()
+
+
+def _clock(spool: Spool, perf: Perf | None) -> ClockMap | None:
+    """From perf's clock to the wall clock; None where they are the same."""
+    monotonic = perf is not None and perf.mode is not None and perf.mode.monotonic
+    return ClockMap(spool.clock) if monotonic and spool.clock else None
