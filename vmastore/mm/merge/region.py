@@ -94,6 +94,9 @@ def _map(mm: Mm, addr: int, end: int, attrs: VmaAttrs, make_file: str | None, ad
             attrs = mm.env.table.get(attrs.vm_flags, mm.kernel_file(make_file, end - addr), delta=attrs.delta)
         if added_flags:
             attrs = attrs.with_flags(attrs.vm_flags | added_flags)
+            if rules.second_merge_attempt and prev is not mm.head:
+                merged, why, certain = vma_merge_new_range(mm, prev, nxt, addr, end, attrs, "mmap_region")
+    if merged is None:
         merged = Vma(addr, end, attrs)
         mm.insert_after(prev, merged)
         mm.decisions.append(Decision("mmap_region", "none", addr, end, "", *why, certain=certain))
