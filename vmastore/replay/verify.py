@@ -42,7 +42,7 @@ class Report:
     mismatches: int = 0  # at outcomes that were certain
     mismatches_assumed: int = 0  # at outcomes that hung on something the trace does not show
     assumed: int = 0  # outcomes that did
-    settled: int = 0  # observations used up to settle an unknown
+    settled: int = 0  # unknowns that an observation settled; one that chose between states is not compared
     errno_mismatches: int = 0
     first_mismatch: Mismatch | None = None
     first_errno_mismatch: str | None = None
@@ -141,11 +141,7 @@ class Verifier:
         if kind == "async":
             self._asynchronous(mm, seen)
             return
-        settled = self.report.settled
         self._compare(event, mm, seen, changed)
-        if self.report.settled > settled:  # used up: it settled what the trace did not show
-            self.report.settled = settled + 1
-            self.report.compared -= 1
 
     def _observe(self, number: int, removed: list[int] | None, lines: list[ObservedVma]) -> tuple[Lines, set[int]]:
         """The observation as a whole, and the starts that it says have changed."""
@@ -181,6 +177,7 @@ class Verifier:
             self._doubt[event.mm] = False
             return
         if self._settle(event, mm, seen):
+            self.report.compared -= 1  # used up: it chose among the states that the trace leaves open
             self._forget_flags(seen, keys)
             return
         self._mismatch(event, mm, seen, bad)
