@@ -194,21 +194,25 @@ class AttrsTable:
         attrs.special = bool(attrs.vm_flags & VM_SPECIAL)
         attrs.table = self
         attrs._memo = {}
-        self._table[key] = attrs
         plain = attrs.vm_flags & ~self.ignored
         attrs.compat = attrs if plain == attrs.vm_flags else self.get(plain, *key[1:])
+        self._table[key] = attrs  # complete only now: making its `compat` may sweep
         return attrs
 
     def _sweep(self) -> None:
         """Forget attributes that only the table still holds."""
         for attrs in self._table.values():
             attrs._memo.clear()
-        held = [(k, a) for k, a in self._table.items() if a.compat is not a]
+        probe = VmaAttrs()  # held as one that only the table holds: how many references that are, Python decides
+        held: list[tuple[_Key | None, VmaAttrs]] = [(None, probe)]
+        held += [(k, a) for k, a in self._table.items() if a.compat is not a]
         held += [(k, a) for k, a in self._table.items() if a.compat is a]
+        spare = 0
         for key, attrs in held:
-            # references: the table, `held`, `attrs`, getrefcount's argument, and `compat` of itself
-            spare = 4 + (attrs.compat is attrs)
-            if sys.getrefcount(attrs) <= spare:
+            count = sys.getrefcount(attrs)
+            if key is None:
+                spare = count
+            elif count <= spare + (attrs.compat is attrs):
                 if attrs.compat is attrs:
                     del attrs.compat
                 del self._table[key]
