@@ -30,7 +30,7 @@ from vmastore.mm.flags import (
     VM_WIPEONFORK,
     VM_WRITE,
 )
-from vmastore.mm.merge import mmap_region
+from vmastore.mm.merge import accountable, mmap_region
 from vmastore.mm.mm import Mm, in_task
 from vmastore.mm.vma import File
 from vmastore.syscalls.address import get_unmapped_area
@@ -242,7 +242,8 @@ def _anon_flags(mm: Mm, flags: int, vm_flags: int, addr: int) -> tuple[int, int,
 
 
 def _region(mm: Mm, addr: int, length: int, vm_flags: int, file: File | None, pgoff: int) -> int:
-    late = ENOMEM if mm.fails(ENOMEM) or _over_limit(mm, addr, length) else 0  # RLIMIT_DATA, overcommit: as observed
+    over = _over_limit(mm, addr, length)
+    late = ENOMEM if over or mm.fails(ENOMEM) else 0  # RLIMIT_DATA and the commit limit: as observed
     make_file, added = None, 0
     if file is None and vm_flags & VM_SHARED:
         make_file = ZERO_PATH
@@ -253,8 +254,22 @@ def _region(mm: Mm, addr: int, length: int, vm_flags: int, file: File | None, pg
     elif file is not None and file.kind in ("aio", "io_uring"):
         added = VM_DONTEXPAND | (VM_DONTCOPY if file.kind == "aio" else 0)
     return mmap_region(
-        mm.vmi, addr, length, vm_flags, file, pgoff, make_file=make_file, added_flags=added, late_errno=late
+        mm.vmi,
+        addr,
+        length,
+        vm_flags,
+        file,
+        pgoff,
+        make_file=make_file,
+        added_flags=added,
+        late_errno=late,
+        late_commit=not over and accountable(vm_flags, file) and _unlimited(mm),
     )
+
+
+def _unlimited(mm: Mm) -> bool:
+    """Whether the trace tells that no limit of the process can be what an mmap ran into."""
+    return mm.config.rlimits.get("AS") == -1 and mm.config.rlimits.get("DATA") == -1
 
 
 def _over_limit(mm: Mm, addr: int, length: int) -> bool:

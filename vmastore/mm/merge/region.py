@@ -42,12 +42,14 @@ def mmap_region(
     make_file: str | None = None,
     added_flags: int = 0,
     late_errno: int = 0,
+    late_commit: bool = False,
 ) -> int:
     """Map [addr, addr+length) over whatever is there. Returns 0 or -errno. Source: mmap_region().
 
     pgoff: pages. make_file: path of the file that the mapping gets after the merge attempt (shared
     anonymous memory: it never merges). added_flags: what the driver's mmap hook sets.
-    late_errno: the kernel answered so after the edges were split (a limit the model cannot see).
+    late_errno: the kernel answered so after the edges were split (a limit the model cannot see);
+    late_commit: it was the commit limit, which releases before 6.12 check when the range is unmapped.
     """
     mm = vmi.mm
     end = addr + length
@@ -60,10 +62,12 @@ def mmap_region(
             return -late_errno
         complete(mm, addr, end, vmas)
     else:
-        if late_errno:
+        if late_errno and not late_commit:
             return -late_errno
         if do_vmi_munmap(vmi, addr, end) < 0:
             return -ENOMEM
+        if late_errno:
+            return -late_errno
     if vm_flags & VM_ACCOUNT == 0 and accountable(vm_flags, file):
         vm_flags |= VM_ACCOUNT
     if mm.merge_any and rules.ksm_new_maps_merge and ksm_compatible(vm_flags, file):
