@@ -91,6 +91,8 @@ class Session:
             try:
                 self._loop()
             finally:
+                while signal.sigtimedwait(_STOPS, 0) is not None:
+                    self.interrupted = True  # it ended the program, and the log, before the next look
                 os.setpriority(os.PRIO_PROCESS, 0, niceness)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         finally:
