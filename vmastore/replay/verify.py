@@ -330,7 +330,8 @@ def _may_be(file: File, real: ObservedVma) -> bool:
     """Whether what is known of a file agrees with a line that shows it."""
     if real.inode == 0 and real.dev == "00:00":
         return False
-    known_path = file.path is None or file.path == real.name or real.name.startswith("[anon_shmem:")
+    name = real.name.removesuffix(" (deleted)")  # it may have been unlinked since it was opened
+    known_path = file.path in (None, real.name, name) or real.name.startswith("[anon_shmem:")
     return known_path and file.inode in (None, real.inode) and file.dev in (None, real.dev)
 
 
