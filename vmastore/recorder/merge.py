@@ -11,6 +11,7 @@ is moved before the first sign of the child.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -29,8 +30,21 @@ _CLONES = frozenset({"clone", "clone3", "fork", "vfork"})
 _LIFE = _EXECS | _CLONES
 _ORDERED = _CLONES | {name.decode() for name in CHANGES_VMAS}  # calls that a lock puts in order
 _BASELINES = frozenset({"exec", "attach"})
+_RETURNS_ZERO = frozenset({"munmap", "mprotect", "pkey_mprotect", "madvise", "mlock", "mlock2", "munlock", "mbind"})
+_NUMBER_RESULT = re.compile(rb"\) += [1-9]\d*(?= |$)")
 _MAX_WAITING = 10_000  # faults of one thread kept until its call returns
 _BATCH = 500
+
+
+def _without_result(line: LogLine) -> bytes:
+    """The text of a line, told apart from the calls that a process's end cut short.
+
+    strace takes the number of the next call for the result of the last one, when its thread is killed
+    between the two.
+    """
+    if line.name not in _RETURNS_ZERO:
+        return line.text
+    return _NUMBER_RESULT.sub(b") = ?", line.text)
 
 
 class Merger:
@@ -114,7 +128,7 @@ class Merger:
             self._flush()
         if not self._batch:
             self._importer.number, self._importer.offset = line.number - 1, line.offset
-        self._batch.append(line.text)
+        self._batch.append(_without_result(line) if self._final else line.text)
         self._next_line = line.number + 1
         if line.begins:
             self._busy[tid] = name
@@ -148,9 +162,10 @@ class Merger:
     def _advance(self, tid: int) -> None:
         """Take the lines of a call in flight now."""
         at = self._at
-        if at.tid == tid and not self._fed and not at.begins:
+        if at.tid == tid and not self._fed:
             self._line(at)
-            return
+            if not at.begins:
+                return
         for line in self._log.completion(tid):
             self._line(line)
 
@@ -228,7 +243,7 @@ class Merger:
 
     def _observation(self, shot: Shot, text: bytes) -> None:
         for tid in shot.done:
-            if tid in self._busy or self._at.tid == tid:
+            if tid in self._busy or (self._at.tid == tid and not self._fed):
                 self._advance(tid)
         self._birth(shot.tid)
         mm = self._importer.mm_of(shot.tid)
