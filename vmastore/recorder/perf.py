@@ -92,7 +92,8 @@ class Perf:
         self._close_control()
         process.kill()
         process.wait()
-        self.why_not = self.why_not or f"perf: {self._first_error()}"
+        if self.why_not is None:
+            self.why_not = "the tracepoints need root" if os.geteuid() else f"perf: {self._first_error()}"
         return False
 
     def _close_control(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import stat
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -68,6 +69,7 @@ def record(
         raise RecordError("no command to record", hint="Give one after --, e.g.: vmastore record -- ls -l")
     strace = Strace()
     target = launched(argv, env)
+    notes = _setuid_note(target[4])
     spool = Spool(spool_dir)
     try:
         command = strace.command(spool.fifo_path, hold, seccomp=seccomp, target=target)
@@ -78,7 +80,7 @@ def record(
                 f"{argv[0]} was not started (status {session.status})",
                 hint="What strace or the system said stands above.",
             )
-        return _recording(session, name, shlex.join(argv), {})
+        return _recording(session, name, shlex.join(argv), {}, notes)
     except BaseException:
         spool.close()
         raise
@@ -117,7 +119,7 @@ def attach(
         session.run()
         if session.status not in (0, -signal.SIGTERM, 128 + signal.SIGTERM) and not spool.shots:
             raise RecordError(f"strace could not attach to process {pid}", hint="What it said stands above.")
-        return _recording(session, name, f"pid:{pid}", {pid: threads})
+        return _recording(session, name, f"pid:{pid}", {pid: threads}, [])
     except BaseException:
         spool.close()
         raise
@@ -131,20 +133,30 @@ def _check_attachable(pid: int, threads: list[int]) -> None:
         raise RecordError(f"process {pid} is traced by process {tracer} already", hint="Only one can trace it.")
 
 
-def _recording(session: Session, name: str, source: str, attached: dict[int, list[int]]) -> Recording:
+def _setuid_note(path: str) -> list[str]:
+    """A word about a program that should run with another user's rights, and cannot under a tracer."""
+    mode = os.stat(path).st_mode
+    if os.geteuid() == 0 or not mode & (stat.S_ISUID | stat.S_ISGID):
+        return []
+    return [f"{path} is setuid, which does not work under strace: it ran with its caller's rights (record as root)"]
+
+
+def _recording(
+    session: Session, name: str, source: str, attached: dict[int, list[int]], notes: list[str]
+) -> Recording:
     status, spool, holder = session.status, session.spool, session.holder
     killed = -status if status < 0 and session.attached is None else 0
     cost = Cost(session.wall_s, session.strace_s, holder.held_s, session.watch.lines, spool.size, spool.shots)
-    header = _header(session, name, source)
+    header = _header(session, name, source, notes)
     trace = RecordedTrace(spool, session.perf, header, attached=attached, ignore=(session.pid,))
     code = 128 + killed if killed else 0 if session.attached is not None else status
     return Recording(trace, code, signal.Signals(killed).name if killed else None, session.interrupted, cost)
 
 
-def _header(session: Session, name: str, source: str) -> TraceHeader:
+def _header(session: Session, name: str, source: str, notes: list[str]) -> TraceHeader:
     system = os.uname()
-    faults, notes = _faults(session)
-    notes += _misses(session)
+    faults, why = _faults(session)
+    notes = [*notes, *why, *_misses(session)]
     return TraceHeader(
         name,
         source,

@@ -166,12 +166,16 @@ class Session:
         self._stops += 1
         if self.attached is not None:
             self._detach()
-        elif self._stops == 1:
-            if not terminal:
-                _kill(self.watch.first_tid, number)
-        else:
-            for pid in proc.traced_by(self.pid):
-                _kill(pid, signal.SIGTERM if self._stops == 2 else signal.SIGKILL)
+            return
+        traced = proc.traced_by(self.pid)
+        if self._stops > 1:
+            number = signal.SIGTERM if self._stops == 2 else signal.SIGKILL
+        elif terminal:
+            return
+        elif self.watch.first_tid in traced:
+            traced = [self.watch.first_tid]
+        for pid in traced:
+            _kill(pid, number)
 
     def _detach(self) -> None:
         """Let the process go on alone; a second time, whether strace likes it or not."""
