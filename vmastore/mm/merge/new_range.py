@@ -157,4 +157,6 @@ def _certain(
             next_ok = anon_sides_reason(p[0], n[0]) is None
         return f"{prev_ok}{next_ok}"
 
+    if copied is prev:  # vma_merge_extend: one VMA, and no source VMA whose chain is looked at
+        return is_certain([prev, nxt], lambda p, n: decide(p, n, (p[0], 0)))
     return is_certain([prev, nxt] if copied is None else [prev, nxt, copied], decide)

@@ -1,0 +1,90 @@
+"""`certain` means it: whatever an unsure VMA may be, the decision is the same; and it is not said too rarely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+from layout import at, flag_bits, layout
+from operations import Op, brk, copy, extend, modify, new
+
+from vmastore.mm.mm import Mm
+from vmastore.mm.rules import PRESETS
+from vmastore.mm.vma import AnonVma
+
+# what a VMA may be: unwritten, written alone, written with the others of its kind, inherited while written
+STATES = ("w", "W", "T", "F")
+UNKNOWN = {"1": ("w", "W", "T"), "2": ("w", "W", "T", "F")}  # unsure; unsure since before a fork
+SHARES = "PCN"  # written with the anon_vma of that VMA
+GEOMETRIES: dict[str, tuple[str, str, Op]] = {
+    "new": ("PPP   NNN", "PN", new(3, 6)),
+    "heap": ("PPP   NNN", "PN", brk(3, 6)),
+    "whole": ("PPPCCCNNN", "PCN", modify(3, 6, "w")),
+    "head": ("PPPCCCCCC", "PC", modify(3, 6, "w")),
+    "tail": ("CCCCCCNNN", "CN", modify(3, 6, "w")),
+    "extend": ("PPP   NNN", "PN", extend(0, 3)),
+    "copy": ("PPP   NNN      CCC", "PNC", copy(15, 3)),
+}
+
+
+def _space(drawing: str, letters: str, states: tuple[str, ...], kernel: str) -> Mm:
+    """C is about to become what P and N are; every VMA is in its state, `1` and `2` unsure."""
+    mm = layout(drawing, rules=kernel)
+    mm.start_brk = at(0)
+    common = AnonVma()
+    for vma in mm.vmas():
+        state = states[letters.index(vma.label or "")]
+        if vma.label == "C" and vma.vm_start != at(15):
+            vma.attrs = vma.attrs.with_flags(flag_bits("r"))
+        if vma.vm_start == at(15):  # a copy merges where the page offsets go on
+            vma.attrs = vma.attrs.with_delta(-12)
+        vma.unsure = int(state) if state in UNKNOWN else 0
+        if state in "WTF":
+            vma.anon_vma = common if state == "T" else AnonVma()
+            vma.chain = (vma.anon_vma, AnonVma()) if state == "F" else (vma.anon_vma,)
+    _share(mm, letters, states)
+    return mm
+
+
+def _share(mm: Mm, letters: str, states: tuple[str, ...]) -> None:
+    vmas = {vma.label: vma for vma in mm.vmas()}
+    for letter, state in zip(letters, states, strict=True):
+        if state in SHARES:
+            anon = vmas[state].anon_vma
+            assert anon is not None
+            vmas[letter].anon_vma, vmas[letter].chain = anon, (anon,)
+
+
+def _decided(geometry: str, states: tuple[str, ...], kernel: str) -> tuple[str, bool]:
+    drawing, letters, op = GEOMETRIES[geometry]
+    mm = _space(drawing, letters, states, kernel)
+    op(mm)
+    merges = [d.case for d in mm.decisions if d.action == "merge"]
+    return "+".join(merges), all(d.certain for d in mm.decisions)
+
+
+def _readings(letters: str, states: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Every way in which the unknown states may turn out: alone, together, with the anon_vma of another."""
+    known = tuple(letter for letter, state in zip(letters, states, strict=True) if state in "WTF")
+    return product(*((*UNKNOWN[state], *known) if state in UNKNOWN else (state,) for state in states))
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.8", "6.12", "6.18"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_certain_decisions_do_not_depend_on_unknowns(geometry: str, kernel: str) -> None:
+    """For all states of the VMAs around: certain exactly where every reading of the unknowns decides alike."""
+    wrong, letters = [], GEOMETRIES[geometry][1]
+    for states in product((*STATES, *UNKNOWN), repeat=len(letters)):
+        answers = {_decided(geometry, reading, kernel)[0] for reading in _readings(letters, states)}
+        if _decided(geometry, states, kernel)[1] != (len(answers) == 1):
+            wrong.append((states, answers))
+    assert not wrong
+
+
+@pytest.mark.parametrize("kernel", PRESETS)
+def test_what_is_known_is_certain(kernel: str) -> None:
+    """Without an unsure VMA nothing is uncertain."""
+    for geometry, (_, letters, _) in GEOMETRIES.items():
+        for states in product(STATES, repeat=len(letters)):
+            assert _decided(geometry, states, kernel)[1]
