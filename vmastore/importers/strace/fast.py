@@ -119,6 +119,8 @@ class _WholeResults(dict[bytes, Result]):
         result = parse_result(text)
         if result.value is None or result.duration_ns is not None:
             raise Unparsed("not the short way")
+        if len(text) > values.MEMO_TOKEN:
+            return result
         if len(self) >= values.MEMO_LIMIT:
             self.clear()
         self[text] = result

@@ -15,15 +15,16 @@ class Unparsed(ValueError):
     """Text that is not what strace prints at this place."""
 
 
-# A path in a decoration has its < and > escaped; a socket ("TCP:[a->b]") has arrows.
-_PATH = rb"<(?=/)(?:[^<>\\]|\\.|<(?:[^<>])*>)*>"
-_OTHER = rb"<(?![<.])(?:->|[^<>\\]|\\.|<(?:->|[^<>])*>)*>"
-_STRING = rb'"(?:[^"\\]|\\.)*"'
-DECORATION = re.compile(rb"(?<=[0-9A-Z])(?:" + _PATH + rb"|" + _OTHER + rb")(?:\(deleted\))?", re.DOTALL)
-_STRUCTURE = re.compile(
-    _STRING + rb"|/\*|\*/|(?<=[0-9A-Z])(?:" + _PATH + rb"|" + _OTHER + rb")(?:\(deleted\))?|[(){}\[\],]",
-    re.DOTALL,
-)
+# Every quantifier is possessive and an unclosed string takes the rest, so that no text takes longer than its
+# length. A path in a decoration has its < and > escaped, a socket ("TCP:[a->b]") has arrows; -yy nests.
+_PATH = rb"<(?=/)(?:[^<>\\]|\\.|<[^<>]*+>)*+>"
+_OTHER = rb"<(?![<./])(?:->|[^<>\\]|\\.|<(?:->|[^<>])*+>)*+>"
+_ENDS_IN_DASH = rb"<(?:[^<>\\-]|-(?!>)|\\.)*+->(?=[,)\]} ]|\Z)"
+_BEFORE = rb"(?:(?<=[0-9A-Z])|(?<=\*/))"  # -X verbose -y: -100 /* AT_FDCWD */</home>
+_DECORATION = _BEFORE + rb"(?:" + _PATH + rb"|" + _OTHER + rb"|" + _ENDS_IN_DASH + rb")(?:\(deleted\))?"
+_STRING = rb'"(?:[^"\\]|\\.)*+(?:"|\Z)'
+DECORATION = re.compile(_DECORATION, re.DOTALL)
+_STRUCTURE = re.compile(_STRING + rb"|/\*|\*/|" + _DECORATION + rb"|[(){}\[\],]", re.DOTALL)
 _COMMENT = {b"/*": 1, b"*/": -1}
 _COMMENT_MARK = re.compile(rb"/\*|\*/")
 _DEPTH = {b"(": 1, b"[": 1, b"{": 1, b")": -1, b"]": -1, b"}": -1}

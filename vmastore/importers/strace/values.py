@@ -14,6 +14,7 @@ from vmastore.importers.strace.constants import Table
 from vmastore.importers.strace.scan import DECORATION, Unparsed, without_comments
 
 MEMO_LIMIT = 30_000  # entries: what a token costs to remember is bounded, not what a log holds
+MEMO_TOKEN = 500  # bytes
 
 
 class Memo(dict[bytes, int]):
@@ -25,6 +26,8 @@ class Memo(dict[bytes, int]):
 
     def __missing__(self, token: bytes) -> int:
         value = self.parse(token)
+        if len(token) > MEMO_TOKEN:
+            return value
         if len(self) >= MEMO_LIMIT:
             self.clear()
         self[token] = value
@@ -66,17 +69,18 @@ def number(text: bytes) -> int:
 def flags_parser(table: Table) -> Callable[[bytes], int]:
     """A parser of ``A|B|0x80``; Unparsed on a name that is not in `table`."""
 
-    def part(text: bytes) -> int:
+    def single(text: bytes) -> int:
         value = table.get(text.decode("ascii", "replace"))
-        if value is not None:
-            return value
-        if b"<<" in text:
-            left, right = text.split(b"<<", 1)
-            shift = part(right)
-            if shift > 64:
-                raise Unparsed(f"not a number: {text[:60]!r}")
-            return part(left) << shift
-        return number(text)
+        return number(text) if value is None else value
+
+    def part(text: bytes) -> int:
+        left, shifted, right = text.partition(b"<<")
+        if not shifted:
+            return single(text)
+        shift = single(right)
+        if not 0 <= shift <= 64:
+            raise Unparsed(f"not a number: {text[:60]!r}")
+        return single(left) << shift
 
     def parse(token: bytes) -> int:
         value = 0
