@@ -41,7 +41,11 @@ class Outcome:
         self.result = result  # as replay predicts it; None when it failed
         self.errno = errno
         self.divergence = divergence
-        self.certain = all(d.certain for d in decisions)
+        self.certain = True
+        for decision in decisions:
+            if not decision.certain:
+                self.certain = False
+                break
 
     @property
     def merges(self) -> int:

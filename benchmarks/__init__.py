@@ -1,0 +1,1 @@
+"""Speed, each figure with its baseline measured in the same run."""

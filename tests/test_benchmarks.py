@@ -1,0 +1,23 @@
+"""The benchmarks run, and nothing is slower than its baseline by orders of magnitude."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_quick_benchmarks() -> None:
+    """Every figure is there; ratios are far above what a regression of the algorithm would give."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--json"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    for name in ("import, one thread", "import, four threads", "engine, 1 k live", "replay from the store"):
+        assert results[name]["rate"] > 0
+        assert results[name]["ratio"] > 0.01, (name, results[name])
+    assert results["memory of import"]["MiB, four times the log"] < 500
