@@ -9,6 +9,7 @@ import typer
 
 from vmastore.cli import (
     bisect_cmd,
+    conform_cmd,
     db_cmd,
     explain_cmd,
     export_cmd,
@@ -40,6 +41,7 @@ for module in (
     bisect_cmd,
     export_cmd,
     kernels_cmd,
+    conform_cmd,
     sql_cmd,
     db_cmd,
 ):

@@ -63,7 +63,7 @@ def verify(
     if as_json:
         document = total.as_dict()
         first = total.first_mismatch
-        document["first_mismatch"] = None if first is None else _mismatch_dict(first)
+        document["first_mismatch"] = None if first is None else mismatch_dict(first)
         echo_json(document)
     else:
         _print(total)
@@ -122,10 +122,10 @@ def _print(report: Report) -> None:
     if report.first_errno_mismatch:
         echo(f"first answer that differs: {report.first_errno_mismatch}")
     if report.first_mismatch is not None:
-        _draw(report.first_mismatch)
+        draw_mismatch(report.first_mismatch)
 
 
-def _draw(mismatch: Mismatch) -> None:
+def draw_mismatch(mismatch: Mismatch) -> None:
     from vmastore.replay.maps_text import maps_line
 
     where = f", line {mismatch.source_line}" if mismatch.source_line else ""
@@ -139,7 +139,7 @@ def _draw(mismatch: Mismatch) -> None:
         echo(f"  kernel:  {maps_line(line).rstrip()}  [{line.vm_flags}]")
 
 
-def _mismatch_dict(mismatch: Mismatch) -> dict[str, Any]:
+def mismatch_dict(mismatch: Mismatch) -> dict[str, Any]:
     return {
         "seq": mismatch.seq,
         "call": mismatch.call,

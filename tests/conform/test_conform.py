@@ -1,0 +1,73 @@
+"""The running kernel does what its rule set says, and another rule set is told apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vmastore.conform.calls import SCRIPTS, Chooser
+from vmastore.conform.compare import check, child, differences
+from vmastore.errors import RuleError
+from vmastore.mm.rules import PRESETS, RuleSet, preset, resolve
+
+
+def running() -> RuleSet:
+    """The rule set of the running kernel; skipped where none of the observed ones is near."""
+    uname = os.uname()
+    if uname.machine != "x86_64":
+        pytest.skip("the calls are made by their x86-64 numbers")
+    try:
+        return resolve(uname.release, uname.version)
+    except RuleError:
+        pytest.skip(f"no rule set for {uname.release}")
+
+
+@pytest.mark.parametrize("seed", range(900, 906))
+def test_random_calls_on_the_running_kernel(seed: int) -> None:
+    """Every step of a random sequence ends in the VMAs, flags and answers that replay predicts."""
+    report = check(child(seed, 200), running())
+    assert differences(report) == 0, (report.first_mismatch, report.first_errno_mismatch)
+    assert report.compared == 201 or report.compared == 200
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_scripts_on_the_running_kernel(script: str) -> None:
+    """Batteries that change the whole process agree too."""
+    report = check(child(0, 0, script), running())
+    assert differences(report) == 0, (report.first_mismatch, report.first_errno_mismatch)
+
+
+def test_a_wrong_rule_set_differs() -> None:
+    """The comparison can fail: some other preset gives differences on the same calls."""
+    run = child(901, 200)
+    others = [name for name in PRESETS if name not in (running().name, "series-v1")]
+    assert max(differences(check(run, preset(name))) for name in others) > 0
+
+
+def test_calls_are_deterministic() -> None:
+    """The same seed and the same arena give the same calls."""
+    lines = [[0x100000000000, 0x100000004000, "rw-p", 0, "00:00", 0, "", "rd wr", None]]
+    a, b = Chooser(5, uffd=True, mseal=True), Chooser(5, uffd=True, mseal=True)
+    assert [a.next(lines) for _ in range(200)] == [b.next(lines) for _ in range(200)]
+
+
+def test_the_command() -> None:
+    """`conform --json` reports steps, differences and how the presets fit."""
+    running()
+    command = [
+        sys.executable,
+        "-c",
+        "from vmastore.cli.main import main; main()",
+        "conform",
+        "--seconds",
+        "2",
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    document = json.loads(done.stdout)
+    assert done.returncode == (1 if document["differences"] else 0)
+    assert document["steps"] > 0 and set(document["presets"]) == {"6.1", "6.7", "6.8", "6.12", "6.18", "7.3"}

@@ -1,0 +1,132 @@
+"""System calls of the running kernel, by number, through ctypes: no compiler, no root. x86-64.
+
+Runs in a child process that does nothing else; the arena is far from where Python maps memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import struct
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+BASE, PAGES, PAGE = 0x100000000000, 48, 4096
+END = BASE + PAGES * PAGE
+FILE_PAGES = 64
+NUMBERS = {
+    "mmap": 9,
+    "mprotect": 10,
+    "munmap": 11,
+    "mremap": 25,
+    "madvise": 28,
+    "mlock": 149,
+    "munlock": 150,
+    "mlockall": 151,
+    "munlockall": 152,
+    "prctl": 157,
+    "remap_file_pages": 216,
+    "mbind": 237,
+    "mlock2": 325,
+    "mseal": 462,
+}
+_UFFD, _UFFDIO_API, _REGISTER, _UNREGISTER = 323, 0xC018AA3F, 0xC020AA00, 0x8010AA01
+_HEAD = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) (\S+) (\d+) *(.*)")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def syscall(number: int, *args: int) -> tuple[int | None, int]:
+    """(result, 0) or (None, errno)."""
+    words = [ctypes.c_ulong(a & (1 << 64) - 1) for a in args]
+    got = _libc.syscall(ctypes.c_long(number), *words)
+    if got == -1:
+        return None, ctypes.get_errno()
+    return got & (1 << 64) - 1, 0
+
+
+class Kernel:
+    """Performs calls in the arena and reads what became of it."""
+
+    def __init__(self) -> None:
+        self.files = self._files()
+        self.uffd = self._userfaultfd()
+
+    def _files(self) -> dict[int, int]:
+        """number of the description -> descriptor: a memfd opened twice and once read-only, a disk file."""
+        first = os.memfd_create("conform")
+        os.ftruncate(first, FILE_PAGES * PAGE)
+        second = os.open(f"/proc/self/fd/{first}", os.O_RDWR)
+        third = os.open(f"/proc/self/fd/{first}", os.O_RDONLY)
+        with tempfile.TemporaryFile() as disk:
+            fourth = os.dup(disk.fileno())
+        os.ftruncate(fourth, FILE_PAGES * PAGE)
+        return {1: first, 2: second, 3: third, 4: fourth}
+
+    def _userfaultfd(self) -> int | None:
+        fd, _ = syscall(_UFFD, 1)  # UFFD_USER_MODE_ONLY: allowed to everybody
+        if fd is None:
+            return None
+        words = ctypes.create_string_buffer(struct.pack("QQQ", 0xAA, 0, 0))
+        return fd if _libc.ioctl(ctypes.c_int(fd), ctypes.c_ulong(_UFFDIO_API), words) == 0 else None
+
+    def call(self, name: str, args: list[Any]) -> tuple[int | None, int]:
+        """Perform a call whose arguments are those of an event."""
+        if name == "fault":
+            return self._touch(args[0], args[2] == "w"), 0
+        if name == "ioctl":
+            return self._ioctl(args)
+        if name == "prctl" and args[5:] and args[0] == 0x53564D41:
+            text = args[5]
+            buffer = ctypes.create_string_buffer(text.encode()) if text is not None else None
+            pointer = ctypes.addressof(buffer) if buffer is not None else 0
+            return syscall(NUMBERS[name], *args[:4], pointer)
+        if name == "mbind":
+            mask = ctypes.c_ulong(args[3] or 0)
+            pointer = ctypes.addressof(mask) if args[3] is not None else 0
+            return syscall(NUMBERS[name], *args[:3], pointer, *args[4:])
+        if name == "mmap" and args[4] > 0:
+            args = [*args[:4], self.files[args[4]], args[5]]
+        return syscall(NUMBERS[name], *args[:6])
+
+    def _touch(self, addr: int, write: bool) -> int:
+        if write:
+            ctypes.memset(addr, 0x5A, 1)
+        else:
+            ctypes.string_at(addr, 1)
+        return 0
+
+    def _ioctl(self, args: list[Any]) -> tuple[int | None, int]:
+        _, cmd, start, length, mode, *_ = args
+        if cmd == "UFFDIO_REGISTER":
+            number, words = _REGISTER, struct.pack("QQQQ", start, length, mode, 0)
+        else:
+            number, words = _UNREGISTER, struct.pack("QQ", start, length)
+        buffer = ctypes.create_string_buffer(words)
+        if _libc.ioctl(ctypes.c_int(self.uffd or -1), ctypes.c_ulong(number), buffer) == 0:
+            return 0, 0
+        return None, ctypes.get_errno()
+
+
+def arena() -> list[list[Any]]:
+    """The arena's VMAs with their VmFlags, as lists of ObservedVma's fields."""
+    return list(_arena())
+
+
+def _arena() -> Iterator[list[Any]]:
+    line: list[Any] | None = None
+    with open("/proc/self/smaps") as stream:
+        for text in stream:
+            if text[0] in "0123456789abcdef" and (match := _HEAD.match(text)):
+                start, end = int(match[1], 16), int(match[2], 16)
+                line = None
+                if BASE <= start < END:
+                    name = match[7].rstrip("\n")
+                    line = [start, end, match[3], int(match[4], 16), match[5], int(match[6]), name, None, None]
+            elif line is not None and text.startswith("VmFlags:"):
+                line[7] = text[8:].strip()
+                yield line
+                line = None
