@@ -97,6 +97,15 @@ def driver_adds_flags(p: Process) -> object:
     return p.lines(0, 2)
 
 
+def inherited_moved_beside_unwritten(p: Process) -> object:
+    p.mmap(1, 1), p.write(1)
+    child = p.fork()
+    child.move(1, 1, 8), child.mmap(0, 1), child.move(8, 1, 1)
+    alone = child.lines(0, 2)
+    p.move(1, 1, 8), p.mmap(0, 1), p.move(8, 1, 1)
+    return alone, shades(p.mm)
+
+
 def uffd_moved_beside_uffd(p: Process) -> object:
     uffd = p.userfaultfd()
     p.mmap(0, 1), p.mmap(10, 1), p.register(uffd, 0, 1), p.register(uffd, 10, 1), p.move(10, 1, 1)
@@ -276,6 +285,7 @@ TABLE = {
     "sticky-flags": Shown(beside_guards, APART, ONE),
     "maybe-guard-flag": Shown(guard_letters, False, True),
     "second-merge-attempt": Shown(driver_adds_flags, "[0-1 r--p][1-2 r--p]", "[0-2 r--p]"),
+    "mremap-copy-anon-vma": Shown(inherited_moved_beside_unwritten, (ONE, "ww"), (APART, "WW"), base="6.18"),
     "uffd-merge-needs-event-remap": Shown(uffd_moved_beside_uffd, ONE, APART),
     "modify-error-as-merge": Shown(split_at_the_limit, -ENOMEM, "oops", base="6.7"),
     "gather-before-limits": Shown(failing_fixed, (-ENOMEM, "[0-4 rw-p]"), (-ENOMEM, "[0-2 rw-p][2-4 rw-p]")),

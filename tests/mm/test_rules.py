@@ -102,6 +102,16 @@ def test_a_release_in_between_is_resolved_switch_by_switch() -> None:
     assert resolve("6.16.0").dontunmap_clears_account and not resolve("6.17.0").dontunmap_clears_account
 
 
+@pytest.mark.parametrize(
+    ("release", "broken"),
+    [("6.15.9", False), ("6.16.0", True), ("6.18.2", True), ("6.18.44", False), ("7.0.0", False)],
+)
+def test_the_use_after_free_of_mremap_is_where_it_was(release: str, broken: bool) -> None:
+    """CVE-2026-23077 came with the rule of 6.16; the observed 6.18.44 has its fix."""
+    rules = resolve(release)
+    assert (rules.anon_merge_source_chain and not rules.mremap_copy_anon_vma) == broken
+
+
 @pytest.mark.parametrize("release", ["banana", "", "6", "6.14", "linux-6.1.2"])
 def test_unusable_releases_name_the_next_step(release: str) -> None:
     """What is no release is refused with a hint."""

@@ -114,6 +114,14 @@ class RuleSet:
         "A driver mapping whose hook changed vm_flags gets a second chance to merge with its lower neighbour.",
         until=(6, 17, 0),
     )
+    mremap_copy_anon_vma: bool = _switch(
+        (6, 19, 0),
+        "mm/vma: fix anon_vma UAF on mremap() faulted, unfaulted merge",
+        "What mremap moves beside an unwritten neighbour merges unless it was inherited through fork, and the "
+        "neighbour takes its anon_vma over. From 6.16 on, until this fix (CVE-2026-23077), an inherited one "
+        "merged too, and the merged VMA was left without an anon_vma.",
+        backports={(6, 18): 44},
+    )
     uffd_merge_needs_event_remap: bool = _switch(
         (7, 3, 0),
         "mm/vma: avoid broken uffd merge on mremap",

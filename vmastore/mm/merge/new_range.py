@@ -24,6 +24,7 @@ from vmastore.mm.merge.predicates import (
 )
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Decision, Reason
+from vmastore.mm.rules import RuleSet
 from vmastore.mm.vma import Vma, VmaAttrs
 
 Whys = tuple[Reason | None, Reason | None]
@@ -76,7 +77,7 @@ def _reasons(
     next_first: bool,
 ) -> Whys:
     anon, links = (None, 0) if copied is None else (copied.anon_vma, len(copied.chain))
-    if copied is prev:
+    if copied is prev or _forgets_anon_vma(mm.rules, prev, copied):
         links = 0  # vma_merge_extend gives no source VMA, only its anon_vma
     why_prev = why_next = None
     if just_expand:
@@ -96,6 +97,13 @@ def _reasons(
     return why_prev, why_next
 
 
+def _forgets_anon_vma(rules: RuleSet, prev: Vma, copied: Vma | None) -> bool:
+    """Whether the merge of mremap's copy looks away from the VMA it copies (the bug of 6.16 to 6.18)."""
+    if copied is None or copied is prev:
+        return False
+    return rules.anon_merge_source_chain and not rules.mremap_copy_anon_vma
+
+
 def _expand(
     mm: Mm,
     prev: Vma,
@@ -111,7 +119,8 @@ def _expand(
     sticky = mm.env.sticky and sticky_bits(mm, parts if copied is None else (*parts, copied))
     target = parts[0]
     source = [nxt] if len(parts) == 2 else []
-    source += [copied] if copied is not None else []
+    if copied is not None and not _forgets_anon_vma(mm.rules, prev, copied):
+        source.append(copied)
     for part in source:
         dup_anon_vma(target, part)
     absorb_unsure(target, tuple(source))
@@ -148,8 +157,10 @@ def _certain(
     right = not just_expand and nxt.vm_start == end and nxt.attrs.compat is attrs.compat
     if not left and not right:
         return True
+    forgets = _forgets_anon_vma(rules, prev, copied)
 
     def decide(p: State, n: State, c: State = (None, 0)) -> str:
+        c = (c[0], 0) if forgets else c
         next_ok = right and anon_reason(rules, n[0], n[1], c[0], c[1]) is None
         source = n if next_first and next_ok else c
         prev_ok = left and anon_reason(rules, p[0], p[1], source[0], source[1]) is None
