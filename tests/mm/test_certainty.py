@@ -23,6 +23,9 @@ GEOMETRIES: dict[str, tuple[str, str, Op]] = {
     "whole": ("PPPCCCNNN", "PCN", modify(3, 6, "w")),
     "head": ("PPPCCCCCC", "PC", modify(3, 6, "w")),
     "tail": ("CCCCCCNNN", "CN", modify(3, 6, "w")),
+    "apart": ("PP CCC NN", "PCN", modify(3, 6, "w")),
+    "inside": ("PPPCCCCCCCCCNNN", "PCN", modify(6, 9, "w")),
+    "new-apart": ("PP     NN", "PN", new(3, 6)),
     "extend": ("PPP   NNN", "PN", extend(0, 3)),
     "copy": ("PPP   NNN      CCC", "PNC", copy(15, 3)),
 }

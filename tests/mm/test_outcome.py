@@ -40,6 +40,8 @@ def _texts(decision: Decision) -> tuple[str, str]:
         ("PPP   ", "WWW   ", "P", new(3, 6), ("anon_vma: inherited through fork while written", NO_VMA)),
         ("PPP   NNN", "www   www", "", brk(3, 6), ("merged", "brk never looks at the next VMA")),
         ("CCCCCCCCC", "rrrrrrrrr", "", modify(3, 6, "w"), (INSIDE, INSIDE)),
+        ("   CCC", "   rrr", "", modify(3, 6, "w"), (NO_VMA, NO_VMA)),
+        ("PP CCC NN", "ww rrr ww", "", modify(3, 6, "w"), (GAP, GAP)),
         ("PPPCCC", "WWWRRR", "", modify(3, 6, "w"), (APART, NO_VMA)),
         (
             "PPPCCC",
@@ -117,6 +119,21 @@ def test_close_hook_is_named() -> None:
     mm = layout("PPPCCC", "wwwrrr", files={"P": shm, "C": shm})
     modify(3, 6, "w")(mm)
     assert _texts(_last(mm))[0] == "vm_ops->close: it may not be removed"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "prev", "want"), [("6.1", "close", "close"), ("6.8", "pgoff", "close"), ("6.12", "pgoff", "pgoff")]
+)
+def test_close_hook_and_page_offset(kernel: str, prev: str, want: str) -> None:
+    """Of two fragments out of order the close hook is named where it matters, else the page offset."""
+    shm = File(1, "shm", "/SYSV00000000")
+    mm = layout("PPPCCCNNN", "wwwrrrwww", rules=kernel, files={"P": shm, "C": shm, "N": shm})
+    middle = list(mm.vmas())[1]
+    middle.attrs = middle.attrs.with_delta(20)
+    modify(3, 6, "w")(mm)
+    why = _last(mm)
+    assert why.reason_prev and why.reason_next
+    assert (why.reason_prev.code, why.reason_next.code) == (prev, want)
 
 
 def test_uffd_move_is_named() -> None:
