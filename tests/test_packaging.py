@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -36,6 +37,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the build backend cannot be fetched here")
     assert done.returncode == 0, done.stdout + done.stderr
     return next(folder.glob("*.whl"))
+
+
+def test_every_package_is_listed() -> None:
+    """pyproject names each package that git tracks: what is not named is not in the wheel."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    tracked = run("git", "ls-files", "*__init__.py", cwd=ROOT).stdout.split()
+    if not tracked:
+        pytest.skip("not a git checkout")
+    homes = {"cli": "vmastore.cli", "migrations": "vmastore._migrations"}
+    there = set()
+    for name in tracked:
+        top, *rest = Path(name).parent.parts or ("",)
+        if top in (*homes, "vmastore"):
+            there.add(".".join([homes.get(top, top), *rest]))
+    assert there <= listed, there - listed
 
 
 def test_what_is_in_the_wheel(wheel: Path) -> None:
