@@ -41,6 +41,8 @@ def upgrade() -> None:
         sa.Column("source_key", sa.Text(), nullable=True),
         sa.Column("created_at", sa.Text(), nullable=False),
         sa.Column("complete", sa.Integer(), nullable=False),
+        sa.Column("head_seq", sa.Integer(), nullable=False),
+        sa.Column("head_hash", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("trace", name="pk_trace_t"),
         sa.UniqueConstraint("name", name="uq_trace_t_name"),
         sa.UniqueConstraint("source_key", name="uq_trace_t_source_key"),

@@ -137,6 +137,50 @@ def test_a_missing_event_is_found(store: Store) -> None:
     assert check_store(store)[0] == ["app: event 6 is missing"]
 
 
+def test_a_cut_tail_is_found(store: Store) -> None:
+    """The trace knows how far it goes."""
+    filled(store, 9)
+    raw = sqlite3.connect(store.place)
+    raw.execute("DROP TRIGGER event_t_no_delete")
+    raw.execute("DELETE FROM event_t WHERE seq > 7")
+    raw.commit()
+    assert "should end with event 9" in check_store(store)[0][0]
+
+
+def test_readers_do_not_wait_for_a_writer(store: Store) -> None:
+    """While another connection holds the write lock, traces and events can be read."""
+    trace = filled(store)
+    with sqlite3.connect(store.place, isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        begin = time.monotonic()
+        with open_store(store.place) as other:
+            assert other.trace(trace).events == 5
+            assert len(list(other.events(trace))) == 5
+        assert time.monotonic() - begin < 10
+        writer.execute("ROLLBACK")
+
+
+def test_odd_bytes_and_big_numbers(store: Store) -> None:
+    """Bytes that are no UTF-8 are kept or written out; a number beyond 64 bits is one clear error."""
+    trace = store.create_trace(HEADER).trace
+    odd = mmap(1)._replace(call="openat", args=(-100, "/tmp/\udcff", 0, None), site="f\udcff")
+    store.append(trace, [odd], files=[FileInfo(1, "/tmp/\udcff", "regular")])
+    assert store.event(trace, 1).args == odd.args
+    assert store.files(trace)[1].path == "/tmp/\\xff"
+    with pytest.raises(StoreError, match="64 bits"):
+        store.append(trace, [mmap(2)._replace(ts_ns=1 << 70)])
+    assert check_store(store) == ([], 1)
+
+
+def test_vfork_and_exec_leave_the_parent_alive(store: Store) -> None:
+    """An exec ends the address space of its own process only."""
+    trace = store.create_trace(HEADER).trace
+    vfork = Event(2, 1, 10, 10, None, "vfork", (0, 1), 11, 0)
+    execve = Event(3, 1, 11, 11, None, "execve", ("/bin/ls", None, 2), 0, 0)
+    store.append(trace, [mmap(1), vfork, execve, mmap(4)])
+    assert [(s[0], s[3], s[5]) for s in store.address_spaces(trace)] == [(1, "attach", None), (2, "exec", None)]
+
+
 def test_every_flipped_byte_of_a_row_is_found(tmp_path: Path) -> None:
     """Flipping any byte of the stored arguments of an event breaks its hash."""
     with open_store(tmp_path / "s.db") as store:

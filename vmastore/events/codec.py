@@ -23,8 +23,13 @@ Row = tuple[Any, ...]
 
 
 def encode_args(args: tuple[Any, ...]) -> str:
-    """JSON array without spaces."""
-    return json.dumps(args, separators=(",", ":"), ensure_ascii=False)
+    """JSON array without spaces, in ASCII: bytes of a path that are no UTF-8 survive as escapes."""
+    return json.dumps(args, separators=(",", ":"))
+
+
+def clean(text: str) -> str:
+    """Text that any database takes: lone surrogates (bytes that are no UTF-8) as \\xNN."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if not text.isascii() else text
 
 
 def to_signed(value: int | None) -> int | None:
@@ -39,7 +44,7 @@ def chain(previous: bytes, seq: int, call: str, row: Row, site: str | None) -> b
     mm, pid, tid, ts_ns, _, args, result, errno, file, injected, _, line, offset = row
     text = (
         f"{seq}\x1f{mm}\x1f{pid}\x1f{tid}\x1f{ts_ns}\x1f{call}\x1f{args}\x1f{result}\x1f{errno}\x1f{file}"
-        f"\x1f{injected}\x1f{site}\x1f{line}\x1f{offset}"
+        f"\x1f{injected}\x1f{'' if site is None else '+' + site}\x1f{line}\x1f{offset}"
     )
     return blake2b(previous + text.encode("utf-8", "surrogatepass"), digest_size=DIGEST).digest()
 

@@ -10,6 +10,8 @@ from sqlalchemy import Connection
 from vmastore.events.codec import GENESIS, chain, unpack_maps
 from vmastore.store.store import _EVENT_COLUMNS, Store
 
+_HEADS = "SELECT trace, name, head_seq, head_hash FROM trace_t"
+
 
 def check_store(store: Store) -> tuple[list[str], int]:
     """(problems, each naming the first bad event of its kind; events checked)."""
@@ -20,9 +22,11 @@ def check_store(store: Store) -> tuple[list[str], int]:
             problems += _sqlite(connection)
         names = dict(tuple(r) for r in connection.exec_driver_sql("SELECT call, name FROM call_t"))
         sites = dict(tuple(r) for r in connection.exec_driver_sql("SELECT site, text FROM site_t"))
-        for trace, name in connection.exec_driver_sql("SELECT trace, name FROM trace_t").fetchall():
-            count, problem = _chain(connection, trace, names, sites)
+        for trace, name, head_seq, head_hash in connection.exec_driver_sql(_HEADS).fetchall():
+            count, problem, last = _chain(connection, trace, names, sites)
             events += count
+            if problem is None and (count != head_seq or (head_hash or GENESIS) != last):
+                problem = f"event {count + 1} and what follows is missing: it should end with event {head_seq}"
             if problem is not None:
                 problems.append(f"{name}: {problem}")
     return problems, events
@@ -37,8 +41,8 @@ def _sqlite(connection: Connection) -> list[str]:
 
 def _chain(
     connection: Connection, trace: int, names: dict[int, str], sites: dict[int, str]
-) -> tuple[int, str | None]:
-    """(events, the first problem or None) of one trace."""
+) -> tuple[int, str | None, bytes]:
+    """(events, the first problem or None, the last hash) of one trace."""
     previous, expected = GENESIS, 1
     rows = connection.exec_driver_sql(
         f"SELECT seq,hash,{_EVENT_COLUMNS} FROM event_t WHERE trace=? ORDER BY seq", (trace,)
@@ -46,17 +50,17 @@ def _chain(
     for row in rows:
         seq, stored, rest = row[0], row[1], tuple(row[2:])
         if seq != expected:
-            return expected - 1, f"event {expected} is missing"
+            return expected - 1, f"event {expected} is missing", previous
         call = names.get(rest[4])
         if call is None:
-            return seq, f"event {seq}: unknown call {rest[4]}"
+            return seq, f"event {seq}: unknown call {rest[4]}", previous
         if chain(previous, seq, call, rest, sites.get(rest[10])) != stored:
-            return seq, f"event {seq}: its hash does not follow from what is stored"
+            return seq, f"event {seq}: its hash does not follow from what is stored", previous
         if call == "maps" and not _payload_sound(connection, trace, seq, rest[5]):
-            return seq, f"event {seq}: the observed maps are not what was stored"
+            return seq, f"event {seq}: the observed maps are not what was stored", previous
         previous = stored
         expected += 1
-    return expected - 1, None
+    return expected - 1, None, previous
 
 
 def _payload_sound(connection: Connection, trace: int, seq: int, args: Any) -> bool:

@@ -56,14 +56,20 @@ def make_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # SQLAlchemy's begin is ours: BEGIN IMMEDIATE below
+        connection.isolation_level = None  # the driver begins nothing: `_begin` does
         prepare(connection)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reading = connection.get_execution_options().get("reading")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def reader(engine: Engine) -> Engine:
+    """The same engine for transactions that only read: they never wait for a writer."""
+    return engine.execution_options(reading=True)
 
 
 def prepare(connection: sqlite3.Connection) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from alembic import command
@@ -12,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 
 from vmastore.errors import StoreError
-from vmastore.store.engine import APPLICATION_ID
+from vmastore.store.engine import APPLICATION_ID, reader
 from vmastore.store.views import VIEWS
 
 _FOLDERS = ("_migrations", "../migrations")  # in a wheel, in a checkout
@@ -37,7 +38,7 @@ def head() -> str:
 
 def current(engine: Engine) -> str | None:
     """The revision of a database, None for an empty one. Raises StoreError for a foreign one."""
-    with engine.connect() as connection:
+    with reader(engine).connect() as connection:
         revision = MigrationContext.configure(connection).get_current_revision()
         if revision is None and inspect(connection).get_table_names():
             raise StoreError(f"{engine.url.database} is a database of another program")
@@ -56,6 +57,10 @@ def check(engine: Engine) -> None:
             f"{place} has schema {have}, this vmastore needs {want}",
             hint="run `vmastore db upgrade` (it backs up first)",
         )
+    if engine.dialect.name == "sqlite":
+        with reader(engine).connect() as connection:
+            if connection.exec_driver_sql("PRAGMA application_id").scalar_one() != APPLICATION_ID:
+                raise StoreError(f"{place} is a database of another program")
     raise StoreError(
         f"{place} has schema {have}, newer than this vmastore's {want}", hint="upgrade vmastore to open it"
     )
@@ -85,9 +90,8 @@ def upgrade(engine: Engine) -> tuple[str | None, str, Path | None]:
     if have != want and engine.dialect.name == "sqlite" and engine.url.database:
         place = Path(engine.url.database)
         backup = place.with_name(f"{place.name}.{have or 'empty'}.bak")
-        with engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        shutil.copy2(place, backup)
+        with closing(sqlite3.connect(place)) as source, closing(sqlite3.connect(backup)) as copy:
+            source.backup(copy)
     with engine.begin() as connection:
         command.upgrade(config(connection), "head")
     make_views(engine)

@@ -43,6 +43,8 @@ trace_t = Table(
     Column("source_key", Text, unique=True, comment="digest of the source: the same source is imported once"),
     Column("created_at", Text, nullable=False, comment="UTC time of the import"),
     Column("complete", Integer, nullable=False, comment="0 while an import has not come to its end"),
+    Column("head_seq", Integer, nullable=False, comment="number of its last event, 0 none"),
+    Column("head_hash", LargeBinary, comment="hash of its last event: a cut tail is found"),
 )
 
 call_t = Table(

@@ -16,6 +16,7 @@ class AddressSpaces:
     def __init__(self) -> None:
         self._born: dict[int, tuple[int, int | None, str, int]] = {}
         self._died: dict[int, int] = {}
+        self._left: dict[int, tuple[int, int]] = {}  # by exec: (event, process); another's (vfork) stays
 
     def note(self, event: Event) -> None:
         """Take one event in."""
@@ -26,7 +27,7 @@ class AddressSpaces:
             self._born[args[1]] = (event.result or 0, event.mm, "fork", event.seq)
         elif event.call in _EXECS and not event.errno and len(args) > 2 and args[2]:
             self._born[args[2]] = (event.pid, event.mm or None, "exec", event.seq)
-            self._died.setdefault(event.mm, event.seq)
+            self._left.setdefault(event.mm, (event.seq, event.pid))
         elif event.call == "exit" and len(args) > 2 and args[2]:
             self._died[event.mm] = event.seq
 
@@ -38,6 +39,11 @@ class AddressSpaces:
                 "INSERT INTO address_space_t (trace,mm,pid,parent_mm,origin,born_seq) VALUES (?,?,?,?,?,?)"
                 " ON CONFLICT (trace, mm) DO NOTHING",
                 born,
+            )
+        left = [(seq, trace, mm, pid) for mm, (seq, pid) in self._left.items()]
+        if left:
+            connection.exec_driver_sql(
+                "UPDATE address_space_t SET died_seq=? WHERE trace=? AND mm=? AND pid=? AND died_seq IS NULL", left
             )
         died = [(seq, trace, mm) for mm, seq in self._died.items()]
         if died:

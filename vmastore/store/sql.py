@@ -40,9 +40,8 @@ def connect(store: Store, timeout: float | None = None) -> sqlite3.Connection:
     register(connection)
     connection.execute("PRAGMA query_only=ON")
     connection.set_authorizer(_authorize)
-    if timeout is not None:
-        end = time.monotonic() + timeout
-        connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+    end = time.monotonic() + (timeout if timeout is not None else 1e9)
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)  # Ctrl-C is seen here too
     return connection
 
 
@@ -69,6 +68,8 @@ def _refusal(error: Exception, timeout: float | None) -> StoreError:
     text = str(error)
     if "not authorized" in text or "prohibited" in text:
         return StoreError(f"refused: {text}", hint="`vmastore sql` reads only: no write, no ATTACH, no extension")
+    if "interrupted" in text and timeout is None:
+        return StoreError("the query was interrupted")
     if "interrupted" in text:
         return StoreError(f"the query took longer than {timeout:g} s", hint="give more with --timeout")
     return StoreError(f"SQL: {text}", hint="`vmastore sql --schema` shows the views and their columns")

@@ -15,10 +15,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
-from vmastore.events.codec import GENESIS, Row, chain, decode, encode_args, pack_maps, to_signed, unpack_maps
+from vmastore.events.codec import GENESIS, Row, chain, clean, decode, encode_args, pack_maps, to_signed, unpack_maps
 from vmastore.events.types import CALLS, Event, FileInfo, TraceHeader
 from vmastore.store import migrate
-from vmastore.store.engine import check_file, make_engine, to_url
+from vmastore.store.engine import check_file, make_engine, reader, to_url
 from vmastore.store.spaces import AddressSpaces
 
 BATCH = 20_000  # events a transaction
@@ -109,7 +109,7 @@ class Store:
             name = self._free_name(connection, header.name)
             connection.exec_driver_sql(
                 "INSERT INTO trace_t (name,source,format,release,version,config,faults,note,source_key,"
-                "created_at,complete) VALUES (?,?,?,?,?,?,?,?,?,?,0)",
+                "created_at,complete,head_seq) VALUES (?,?,?,?,?,?,?,?,?,?,0,0)",
                 (
                     name,
                     header.source,
@@ -210,6 +210,8 @@ class Store:
         spaces = AddressSpaces()
         for event in events:
             version += 1
+            if event.site is not None and not event.site.isascii():
+                event = event._replace(site=clean(event.site))
             if event.seq != version:
                 raise ConcurrencyError(f"trace {trace}: event {event.seq} does not follow on {version - 1}")
             row, payload = self._row(connection, event)
@@ -219,11 +221,19 @@ class Store:
             rows.append((trace, version, *row, previous))
             spaces.note(event)
         if rows:
-            connection.exec_driver_sql(_INSERT, rows)
+            try:
+                connection.exec_driver_sql(_INSERT, rows)
+            except OverflowError:
+                raise StoreError(
+                    f"events {events[0].seq} to {version}: a number does not fit 64 bits", hint="nothing was stored"
+                ) from None
+            connection.exec_driver_sql(
+                "UPDATE trace_t SET head_seq=?, head_hash=? WHERE trace=?", (version, previous, trace)
+            )
         if observed:
             connection.exec_driver_sql("INSERT INTO observed_t VALUES (?,?,?)", observed)
         if files:
-            connection.exec_driver_sql(_FILE, [(trace, *f) for f in files])
+            connection.exec_driver_sql(_FILE, [(trace, *_storable(f)) for f in files])
         spaces.write(connection, trace)
         return version
 
@@ -298,7 +308,7 @@ class Store:
             skips = [(trace, n, *skip) for n, skip in enumerate(reader.skips())]
             if skips:
                 connection.exec_driver_sql("INSERT INTO skip_t VALUES (?,?,?,?,?,?,?)", skips)
-            files = [(trace, *f) for f in reader.files]
+            files = [(trace, *_storable(f)) for f in reader.files]
             if files:
                 connection.exec_driver_sql(_FILE, files)
             connection.exec_driver_sql("UPDATE trace_t SET complete=1 WHERE trace=?", (trace,))
@@ -309,7 +319,7 @@ class Store:
     def events(self, trace: int, start: int = 1, stop: int | None = None) -> Iterator[Event]:
         """The events from start to stop (both included), in order."""
         self._load_names()
-        with self.engine.connect() as connection:
+        with reader(self.engine).connect() as connection:
             raw = connection.connection.cursor()
             raw.execute(
                 f"SELECT seq,{_EVENT_COLUMNS} FROM event_t WHERE trace=? AND seq BETWEEN ? AND ? ORDER BY seq",
@@ -386,7 +396,7 @@ class _Guarded:
 
     def __init__(self, engine: Engine, *, write: bool) -> None:
         self.engine = engine
-        self._context = engine.begin() if write else engine.connect()
+        self._context = engine.begin() if write else reader(engine).connect()
 
     def __enter__(self) -> Connection:
         try:
@@ -406,14 +416,18 @@ class _Guarded:
 
 
 _TRACES = (
-    "SELECT trace,name,source,format,release,version,config,faults,note,complete,created_at,"
-    "(SELECT max(seq) FROM event_t e WHERE e.trace=trace_t.trace) FROM trace_t"
+    "SELECT trace,name,source,format,release,version,config,faults,note,complete,created_at,head_seq FROM trace_t"
 )
 
 
 def _info(row: Any) -> TraceInfo:
     header = TraceHeader(row[1], row[2], row[3], row[4], row[5], json.loads(row[6]), row[7], row[8])
     return TraceInfo(row[0], header, row[11] or 0, bool(row[9]), row[10])
+
+
+def _storable(info: FileInfo) -> tuple[Any, ...]:
+    """A description as a row; bytes of a path that are no UTF-8 are written as \\xNN."""
+    return (info.file, None if info.path is None else clean(info.path), *info[2:])
 
 
 def _bool(value: int | None) -> bool | None:

@@ -41,6 +41,8 @@ _PERMS = " || ".join(
     for bit, yes, no in ((1, "r", "-"), (2, "w", "-"), (4, "x", "-"), (0x80, "s", "p"))
 )
 
+_START = f"CASE WHEN c.name IN ('mmap', 'shmat') AND e.result IS NOT NULL THEN e.result ELSE {_arg('addr')} END"
+
 VIEWS: tuple[View, ...] = (
     View(
         "traces",
@@ -50,7 +52,7 @@ VIEWS: tuple[View, ...] = (
             ("name", "t.name", "its name"),
             ("source", "t.source", "path it was read from, or command that was recorded"),
             ("kernel", "t.release", "uname -r of the traced kernel, NULL unknown"),
-            ("events", "(SELECT max(seq) FROM event_t e WHERE e.trace = t.trace)", "events in it"),
+            ("events", "t.head_seq", "events in it"),
             (
                 "address_spaces",
                 "(SELECT count(*) FROM address_space_t s WHERE s.trace = t.trace)",
@@ -95,7 +97,7 @@ VIEWS: tuple[View, ...] = (
             ("tid", "e.tid", "the thread: the id that the log prints"),
             ("ts_ns", "e.ts_ns", "completion time, ns since the epoch"),
             ("call", "c.name", "the kernel's name of the call"),
-            ("start", _arg("addr"), "the call's address, NULL if it has none"),
+            ("start", _START, "the range's first byte: the address asked for, or that mmap and shmat gave"),
             ("length", _arg("length"), "the call's length in bytes, NULL if it has none"),
             ("result", "e.result", "return value as signed 64 bits, NULL when it failed"),
             ("errno", _ERRNO, "'ENOMEM' …, NULL when it succeeded"),
