@@ -98,6 +98,16 @@ def test_a_copy_between_its_source_and_another(kernel: str, want: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kernel", "want"), [("6.1", "BBBAAAaaa"), ("6.8", "BBBBBBBBB"), ("6.12", "BBBBBBAAA"), ("7.3", "BBBBBBAAA")]
+)
+def test_a_copy_between_another_and_its_source(kernel: str, want: str) -> None:
+    """The same from the other side."""
+    p = Process(mm=layout("BBB   AAA", rules=kernel))
+    p.move(6, 3, 3, DONTUNMAP)
+    assert draw(p.mm) == want
+
+
+@pytest.mark.parametrize(
     ("first", "pages", "want"),
     [(0, 6, "AAAAAA  AAAAAA"), (0, 2, "AAaaaa  AA"), (4, 2, "AAAAaa      AA"), (2, 2, "AAaaAA    AA")],
 )
