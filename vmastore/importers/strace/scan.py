@@ -77,7 +77,7 @@ def without_comments(token: bytes) -> bytes:
     kept, depth, begin = [], 0, 0
     for mark in _COMMENT_MARK.finditer(token):
         if depth == 0 and mark[0] == b"/*":
-            kept.append(token[begin : mark.start()])
+            kept.append(token[begin : mark.start()].rstrip())
         depth = max(0, depth + _COMMENT[mark[0]])
         begin = mark.end()
     return b"".join([*kept, token[begin:]]) if depth == 0 else b"".join(kept)

@@ -82,19 +82,32 @@ def _find_main(
 
 
 _PID = re.compile(rb"\[pid +(\d{1,7})")
+_RESUMED = re.compile(rb"<\.\.\. \w+ resumed>")
 _ATTACHED = re.compile(rb"Process (\d{1,7}) attached")
 _MADE = re.compile(rb"(?:clone3?|v?fork)(?:\(| resumed>).*= (\d{1,7})")
 
 
 def first_process(batches: Iterable[list[bytes]]) -> int | None:
-    """The pid that appears without having been announced: by strace or by the call that made it."""
-    announced: set[int] = set()
+    """The pid of the process that the first lines, without one, belong to.
+
+    It is the first pid that was announced neither by strace nor by the call that made it; while the
+    first process is in a call, only the end of that call can be its line.
+    """
+    others: set[int] = set()
+    in_call = False
     for line in itertools.chain.from_iterable(batches):
         shown = _PID.match(line)
-        if shown and int(shown[1]) not in announced:
-            return int(shown[1])
+        if shown:
+            tid = int(shown[1])
+            if tid not in others and (not in_call or _RESUMED.search(line)):
+                return tid
+            others.add(tid)
+        elif line.endswith(b"<unfinished ...>"):
+            in_call = True
+        elif _RESUMED.search(line):
+            in_call = False
         for pattern in (_ATTACHED, _MADE):
             found = pattern.search(line)
             if found:
-                announced.add(int(found[1]))
+                others.add(int(found[1]))
     return None
