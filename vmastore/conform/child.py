@@ -11,6 +11,9 @@ from typing import Any
 
 from vmastore.conform.calls import SCRIPTS, Chooser
 from vmastore.conform.kernel import BASE, PAGE, Kernel, arena, syscall
+from vmastore.conform.special import brk_battery, limit_battery
+
+SPECIAL = {"brk": brk_battery, "map limit": limit_battery}
 
 
 def main() -> None:
@@ -18,6 +21,12 @@ def main() -> None:
     kernel = Kernel()
     _, missing = syscall(462, BASE, 0, 0)
     facts = {"uffd": kernel.uffd is not None, "mseal": missing == 0, "anon_name": _names(kernel)}
+    if len(sys.argv) > 3 and sys.argv[3] in SPECIAL:
+        more, steps = SPECIAL[sys.argv[3]](kernel)
+        _print({**facts, **more})
+        for step in steps:
+            _print(step)
+        return
     _print(facts)
     if len(sys.argv) > 3:
         for name, args in SCRIPTS[sys.argv[3]]:

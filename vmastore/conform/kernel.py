@@ -113,17 +113,22 @@ class Kernel:
 
 def arena() -> list[list[Any]]:
     """The arena's VMAs with their VmFlags, as lists of ObservedVma's fields."""
-    return list(_arena())
+    return list(_window(BASE, END))
 
 
-def _arena() -> Iterator[list[Any]]:
+def heap(start: int, end: int) -> list[list[Any]]:
+    """The VMAs of a window around the heap; `written` is true, for the C library has been there."""
+    return [[*line[:8], True if line[0] <= start < line[1] else None] for line in _window(start, end)]
+
+
+def _window(low: int, high: int) -> Iterator[list[Any]]:
     line: list[Any] | None = None
     with open("/proc/self/smaps") as stream:
         for text in stream:
             if text[0] in "0123456789abcdef" and (match := _HEAD.match(text)):
                 start, end = int(match[1], 16), int(match[2], 16)
                 line = None
-                if BASE <= start < END:
+                if low <= start < high:
                     name = match[7].rstrip("\n")
                     line = [start, end, match[3], int(match[4], 16), match[5], int(match[6]), name, None, None]
             elif line is not None and text.startswith("VmFlags:"):
