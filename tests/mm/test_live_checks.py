@@ -61,3 +61,56 @@ def test_live_check(kernel: str, check: str) -> None:
     assert got == want
     if lines is not None and shown is not None:
         assert lines == shown
+
+
+# what differs between the kernels, in their order: the answers to each check (-: the kernel was not asked)
+DIFFERENCES = {
+    "15b": "2 2 2 1 1",  # a written range beside an unwritten neighbour
+    "16b": "3 3 3 1 1",  # mlock and munlock of a middle
+    "05b": "2 1 1 1 1",  # write permission taken from unwritten memory
+    "08": "1 2 2 2 2",  # MAP_STACK beside plain memory
+    "26b": "3 2 2 2 2",  # the head of a SysV shm fragment back to its left neighbour's protection
+    "26c": "3 2 2 2 2",
+    "26e": "3 3 2 2 2",  # the tail, to its right neighbour's
+    "34": "1 1 2 2 2",  # the stray split of a failing MAP_FIXED
+    "29": "- 2 2 1 1",  # new mappings under PR_SET_MEMORY_MERGE
+    "35": "0 0 0 3 3",  # mremap across several VMAs
+    "35b": "0 0 0 1 1",
+    "47": "0 0 0 1 1",  # and into a hole behind them
+    "47 ret": "14 14 14 0 0",
+    "48": "0 0 0 1 1",  # whether an invalid mremap destroys its target
+    "39": "2 2 2 1 2",  # a written private file mapping moved beside its file neighbour
+    "41": "2 1 2 1 2",  # MREMAP_DONTUNMAP to the adjacent place
+    "42": "3 1 3 1 3",  # and of a part of a locked VMA
+    "43": "1 1 1 1 2",  # userfaultfd without EVENT_REMAP
+    "23": "1 1 3 3 3",  # mseal
+    "23b": "2 2 3 3 3",
+    "23c": "0 0 1 1 1",
+    "23d": "1 1 3 3 3",
+    "23e": "0 0 1 1 1",
+    "03b": "2 2 1 1 1",  # a new range between an unwritten and a written neighbour
+    "03": "2 2 2 2 2",  # between two that were written apart: which one grows
+}
+GROWS = {"03": "next next prev prev prev"}
+ASKED_WHERE_NAMES_ARE = {"name", "38", "38b", "38c"}  # CONFIG_ANON_VMA_NAME: only 6.8 was built with it
+
+
+@pytest.mark.parametrize("check", DIFFERENCES)
+def test_differences_between_kernels(check: str) -> None:
+    """Both sides of every difference: observed so, and predicted so."""
+    for answers in (observed, predicted):
+        found = [answers(kernel).get(check) for kernel in KERNELS]
+        numbers = [a[-2] if a else "-" for a in found]  # both end with (got, lines)
+        assert " ".join(map(str, numbers)) == DIFFERENCES[check]
+
+
+def test_which_neighbour_grows() -> None:
+    """The boundary that a new range moves is the lower neighbour's since 6.12, before the upper one's."""
+    for kernel, side in zip(KERNELS, GROWS["03"].split(), strict=True):
+        assert predicted(kernel)["03"][2] == ("[0-2 rw-p][2-3 rw-p]" if side == "prev" else "[0-1 rw-p][1-3 rw-p]")
+
+
+def test_everything_else_is_the_same_everywhere() -> None:
+    """All other checks have one answer on the five kernels."""
+    for check in observed("6.18").keys() - DIFFERENCES.keys() - ASKED_WHERE_NAMES_ARE:
+        assert len({predicted(kernel)[check][1] for kernel in KERNELS}) == 1, check
