@@ -83,6 +83,7 @@ DIFFERENCES = {
     "41": "2 1 2 1 2",  # MREMAP_DONTUNMAP to the adjacent place
     "42": "3 1 3 1 3",  # and of a part of a locked VMA
     "43": "1 1 1 1 2",  # userfaultfd without EVENT_REMAP
+    "24b": "2 2 1 2 2",  # MADV_GUARD_INSTALL: is there, and makes its VMA a written one
     "23": "1 1 3 3 3",  # mseal
     "23b": "2 2 3 3 3",
     "23c": "0 0 1 1 1",
