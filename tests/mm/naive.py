@@ -7,7 +7,7 @@ their file; once pages are written, they are at least never longer than such run
 
 from __future__ import annotations
 
-from errno import EACCES, EBADF, EFAULT, EINVAL, ENOMEM, ENOSYS, EPERM
+from errno import EACCES, EBADF, EBUSY, EFAULT, EINVAL, ENOMEM, ENOSYS, EPERM
 from typing import NamedTuple
 
 R, W, X, SHARED = 1, 2, 4, 8
@@ -16,6 +16,9 @@ MAY = 0x70
 ACCOUNT, NORESERVE, LOCKED, ONFAULT = 0x100000, 0x200000, 0x2000, 0x80000
 DONTCOPY, DONTDUMP, SEQ, RAND, WIPE = 0x20000, 0x4000000, 0x8000, 0x10000, 0x2000000
 HUGE, NOHUGE, MERGEABLE, SEALED = 0x20000000, 0x40000000, 0x80000000, 1 << 42
+
+UFFD_MISSING, UFFD_WP = 0x200, 0x1000
+UFFD = UFFD_MISSING | UFFD_WP
 
 ADVICE = {
     0: (0, SEQ | RAND),
@@ -40,17 +43,22 @@ class Page(NamedTuple):
     offset: int  # page number in the file minus page number in memory
     policy: object = None
     name: str | None = None
+    uffd: int = 0  # userfaultfd context
 
 
 class Naive:
     """Pages by number. Calls return 0 (or an address for mmap) or -errno, and have their partial effects."""
 
-    def __init__(self, *, drops_account: bool, has_mseal: bool, names_shmem: bool) -> None:
+    def __init__(
+        self, *, drops_account: bool, has_mseal: bool, names_shmem: bool, own_uffd: bool, checks_first: bool
+    ) -> None:
         self.pages: dict[int, Page] = {}
         self.shared: set[int] = set()  # kernel-made files of shared anonymous memory
         self.drops_account = drops_account
         self.has_mseal = has_mseal
         self.names_shmem = names_shmem
+        self.own_uffd = own_uffd  # UFFDIO_UNREGISTER of another context's pages is refused
+        self.checks_first = checks_first  # mremap checks everything before it unmaps anything
 
     def runs(self) -> list[tuple[int, int, Page]]:
         """(first page, page behind the last, what they are) of maximal runs."""
@@ -161,6 +169,66 @@ class Naive:
                 return -EBADF
             self.pages[n] = page._replace(name=name)
         return -ENOMEM if hole else 0
+
+    def can_uffd(self, page: Page) -> bool:
+        """Anonymous memory, private or shared; not the files of a disk."""
+        return page.file == 0 or page.file in self.shared
+
+    def uffd_register(self, start: int, end: int, ctx: int, mode: int) -> int:
+        """Everything is checked, page by page, before anything changes; holes are passed over."""
+        pages = {n: self.pages[n] for n in range(start, end) if n in self.pages}
+        if not pages:
+            return -EINVAL
+        for page in pages.values():
+            if not self.can_uffd(page):
+                return -EINVAL
+            if not page.flags & MAYWRITE:
+                return -EPERM
+            if page.uffd not in (0, ctx):
+                return -EBUSY
+        for n, page in pages.items():
+            if page.uffd != ctx or page.flags & mode != mode:
+                self.pages[n] = page._replace(flags=page.flags & ~UFFD | mode, uffd=ctx)
+        return 0
+
+    def uffd_unregister(self, start: int, end: int, ctx: int) -> int:
+        pages = {n: self.pages[n] for n in range(start, end) if n in self.pages}
+        if not pages:
+            return -EINVAL
+        for page in pages.values():
+            if not self.can_uffd(page) or (self.own_uffd and page.uffd not in (0, ctx)):
+                return -EINVAL
+        for n, page in pages.items():
+            self.pages[n] = page._replace(flags=page.flags & ~UFFD, uffd=0)
+        return 0
+
+    def mremap(self, start: int, end: int, target: int) -> int:
+        """MREMAP_FIXED to another place, same length. Assumes one run of pages, none sealed, no userfaultfd."""
+        shift = start - target
+        moved = [self.pages[n] for n in range(start, end)]
+        for n in range(target, target + end - start):
+            self.pages.pop(n, None)
+        for n in range(start, end):
+            self.pages.pop(n, None)
+        for n, page in enumerate(moved, target):
+            self.pages[n] = page if page.file == 0 else page._replace(offset=page.offset + shift)
+        return 0
+
+    def brk(self, heap: int, count: int) -> None:
+        """The heap has `count` pages from page `heap` on."""
+        for n in range(heap, heap + 64):
+            if n < heap + count:
+                self.pages.setdefault(n, Page(R | W | MAY | ACCOUNT, 0, 0))
+            else:
+                self.pages.pop(n, None)
+
+    def fork(self) -> None:
+        """Go on as the child: no locks, no userfaultfd, and what was not to be copied is gone."""
+        for n, page in list(self.pages.items()):
+            if page.flags & DONTCOPY:
+                del self.pages[n]
+            else:
+                self.pages[n] = page._replace(flags=page.flags & ~(LOCKED | ONFAULT | UFFD), uffd=0)
 
     def mseal(self, start: int, end: int) -> int:
         if not self.has_mseal:

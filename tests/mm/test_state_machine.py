@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from naive import ADVICE, Naive, Page
+from naive import ADVICE, UFFD_MISSING, UFFD_WP, Naive, Page
 
 from vmastore.mm.flags import VM_SOFTDIRTY
 from vmastore.mm.merge import split as split_module
@@ -14,17 +14,22 @@ from vmastore.mm.mm import Config, Env, Mm
 from vmastore.mm.rules import preset
 from vmastore.mm.validate import validate_mm
 from vmastore.mm.vma import File
+from vmastore.syscalls.brk import sys_brk
 from vmastore.syscalls.fault import fault
 from vmastore.syscalls.madvise import sys_madvise
 from vmastore.syscalls.mempolicy import sys_mbind
 from vmastore.syscalls.mlock import sys_mlock, sys_munlock
 from vmastore.syscalls.mmap import sys_mmap
 from vmastore.syscalls.mprotect import sys_mprotect
+from vmastore.syscalls.mremap import sys_mremap
 from vmastore.syscalls.mseal import sys_mseal
 from vmastore.syscalls.munmap import sys_munmap
 from vmastore.syscalls.prctl import sys_prctl
+from vmastore.syscalls.process import dup_mmap
+from vmastore.syscalls.userfaultfd import uffd_ctx, uffdio_register, uffdio_unregister
 
 BASE, PAGES = 0x100000, 16  # page numbers
+HEAP = BASE + 100
 PRESETS = ("6.1", "6.8", "6.12", "6.18", "7.3")
 MAP = {"private": 0x22, "shared": 0x21, "file": 2, "file-shared": 1, "file-readonly": 1}
 
@@ -45,8 +50,14 @@ class Machine(RuleBasedStateMachine):
         rules = preset(kernel)
         self.mm = Mm(Env(rules, Config(anon_name=True)))
         self.naive = Naive(
-            drops_account=rules.mprotect_drops_account, has_mseal=rules.mseal, names_shmem=rules.anon_name_shmem
+            drops_account=rules.mprotect_drops_account,
+            has_mseal=rules.mseal,
+            names_shmem=rules.anon_name_shmem,
+            own_uffd=rules.uffd_unregister_own_ctx,
+            checks_first=rules.mremap_checks_first,
         )
+        self.tails_merge = rules.uffd_merge_offset
+        self.mm.start_brk = self.mm.brk = HEAP << 12
         self.files = {
             1: File(1, "regular", "/a", readable=True, writable=True, size=1 << 30),
             2: File(2, "regular", "/b", readable=True, writable=True, size=1 << 30),
@@ -130,6 +141,43 @@ class Machine(RuleBasedStateMachine):
             start, end = where[0], min(where[1], where[0] + 2)
             assert sys_mseal(self.mm, start << 12, (end - start) << 12, 0) == self.naive.mseal(start, end)
 
+    @rule(where=ranges, ctx=st.sampled_from([1, 2]), mode=st.sampled_from([1, 2, 3]))
+    def uffd_register(self, where: tuple[int, int], ctx: int, mode: int) -> None:
+        start, end = where
+        if not self.tails_merge and self.exact:
+            return  # 6.1 loses merges of a tail
+        got = uffdio_register(self.mm, uffd_ctx(self.mm, ctx), start << 12, (end - start) << 12, mode)
+        flags = (UFFD_MISSING if mode & 1 else 0) | (UFFD_WP if mode & 2 else 0)
+        assert got == self.naive.uffd_register(start, end, ctx, flags)
+
+    @rule(where=ranges, ctx=st.sampled_from([1, 2]))
+    def uffd_unregister(self, where: tuple[int, int], ctx: int) -> None:
+        start, end = where
+        if not self.tails_merge and self.exact:
+            return
+        got = uffdio_unregister(self.mm, uffd_ctx(self.mm, ctx), start << 12, (end - start) << 12)
+        assert got == self.naive.uffd_unregister(start, end, ctx)
+
+    @rule(where=ranges, to=st.integers(0, PAGES - 1))
+    def mremap(self, where: tuple[int, int], to: int) -> None:
+        start, end = where
+        target = BASE + to
+        vma = self.mm.vma_lookup(start << 12)
+        inside = vma is not None and vma.vm_end >= end << 12 and vma.attrs.uffd is None
+        apart = target >= end or target + end - start <= start
+        sealed = self.naive.sealed(start, end) or self.naive.sealed(target, target + end - start)
+        if not inside or not apart or sealed or target + end - start > BASE + PAGES:
+            return
+        length = (end - start) << 12
+        got = sys_mremap(self.mm, start << 12, length, length, 3, target << 12)
+        assert got == target << 12
+        self.naive.mremap(start, end, target)
+
+    @rule(count=st.integers(0, 20))
+    def brk(self, count: int) -> None:
+        assert sys_brk(self.mm, (HEAP + count) << 12) == (HEAP + count) << 12
+        self.naive.brk(HEAP, count)
+
     @invariant()
     def agree(self) -> None:
         if not hasattr(self, "mm"):
@@ -149,7 +197,8 @@ class Machine(RuleBasedStateMachine):
         attrs = vma.attrs  # type: ignore[attr-defined]
         file = 0 if attrs.vm_file is None else self.numbers.get(attrs.vm_file, self.fresh)
         policy = attrs.vm_policy.mode if attrs.vm_policy else None
-        page = Page(attrs.vm_flags & ~VM_SOFTDIRTY, file, attrs.delta, policy, attrs.anon_name)
+        uffd = attrs.uffd.file if attrs.uffd else 0
+        page = Page(attrs.vm_flags & ~VM_SOFTDIRTY, file, attrs.delta, policy, attrs.anon_name, uffd)
         return vma.vm_start >> 12, vma.vm_end >> 12, page  # type: ignore[attr-defined]
 
 
@@ -165,9 +214,14 @@ class FaultingMachine(Machine):
         writable = [n for n in range(start, end) if n in self.naive.pages and self.naive.pages[n].flags & 2]
         assert refused == (end - start) - len(writable)
 
+    @rule()
+    def fork(self) -> None:
+        self.mm = dup_mmap(self.mm, self.mm.number + 1, [self.mm])
+        self.naive.fork()
+
     def plain(self, page: Page) -> Page:
-        """VM_ACCOUNT hangs on whether the whole VMA has been written."""
-        return page._replace(flags=page.flags & ~0x100000)
+        """VM_ACCOUNT and the offset of moved anonymous memory hang on whether the VMA has been written."""
+        return page._replace(flags=page.flags & ~0x100000, offset=page.offset if page.file else 0)
 
 
 CI = settings(max_examples=50, stateful_step_count=30, deadline=None, derandomize=True)
