@@ -20,8 +20,19 @@ if TYPE_CHECKING:
     from vmastore.replay.trace import StoredTrace
     from vmastore.store import Store
 
+
+def _inherited(context: typer.Context, value: str | None) -> str | None:
+    """A command's own --store, else the one given before the command."""
+    return value if value is not None else context.obj
+
+
 StoreOption = Annotated[
-    str | None, typer.Option("--store", help="Database (path or URL); else $VMASTORE_STORE, else ./vmastore.db.")
+    str | None,
+    typer.Option(
+        "--store",
+        help="Database (path or URL); else $VMASTORE_STORE, else ./vmastore.db.",
+        callback=_inherited,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 NlOption = Annotated[bool, typer.Option("--nl", help="JSON lines.")]

@@ -21,7 +21,8 @@ from vmastore.cli import (
     traces_cmd,
     verify_cmd,
 )
-from vmastore.errors import VmastoreError
+from vmastore.cli.common import StoreOption
+from vmastore.cli.errors import guarded
 from vmastore.version import VERSION
 
 app = typer.Typer(
@@ -49,7 +50,12 @@ for module in (
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    store: StoreOption = None,
+) -> None:
+    context.obj = store  # what a command takes that is given no --store of its own
     if version:
         print(f"vmastore {VERSION}")
         raise typer.Exit
@@ -60,13 +66,9 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"vmastore {VERSION}")
         return
-    try:
-        app()
-    except VmastoreError as error:
-        print(f"Error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"Hint: {error.hint}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("Error: interrupted", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(guarded(_run))
+
+
+def _run() -> int:
+    status = app(prog_name="vmastore", standalone_mode=False)
+    return status if isinstance(status, int) else 0

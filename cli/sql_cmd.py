@@ -71,6 +71,8 @@ def _text(query: str | None, file: Path | None) -> str:
             return file.read_text()
         except OSError as error:
             raise InputError(f"{file}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file}: byte {error.start}: not UTF-8 text") from None
     if query == "-":
         return sys.stdin.read()
     if query is None:

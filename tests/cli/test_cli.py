@@ -270,3 +270,27 @@ def test_a_read_only_store_can_be_read(filled: Shell) -> None:
     place = filled.folder / "vmastore.db"
     place.chmod(0o444)
     assert "vmastore.db" in filled.fails("import", SAMPLE, "--name", "other")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("nope",), "nope"),
+        (("replay",), "target"),
+        (("log", "x", "--last", "many"), "--last"),
+        (("sql", "-f", "latin.sql"), "latin.sql: byte 0"),
+    ],
+)
+def test_bad_usage_is_one_error_line(shell: Shell, words: tuple[str, ...], says: str) -> None:
+    """What the parser, a file's bytes or a driver refuses is one `Error:` line too, before any hint."""
+    (shell.folder / "latin.sql").write_bytes(b"\xff\xfe")
+    lines = shell.fails(*words).splitlines()
+    assert lines[0].startswith("Error: ") and says in lines[0]
+    assert len(lines) <= 2
+
+
+def test_the_store_can_be_named_before_the_command(filled: Shell) -> None:
+    """--store before the command holds for it; the command's own comes first."""
+    assert filled.ok("--store", "vmastore.db", "traces") == filled.ok("traces")
+    assert "no such store" in filled.fails("--store", "none.db", "traces")
+    assert filled.ok("--store", "none.db", "traces", "--store", "vmastore.db") == filled.ok("traces")
