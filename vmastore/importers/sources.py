@@ -24,7 +24,7 @@ from vmastore.errors import InputError
 
 CHUNK = 1 << 18
 HEAD = 1 << 16  # bytes that decide whether a file is text
-MAX_LINE = 1 << 24
+MAX_LINE = 1 << 23
 
 _GZIP, _XZ, _ZSTD, _BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"BZh"
 _BINARIES = {
@@ -44,7 +44,7 @@ class Source:
         self.name = "standard input" if self.path == "-" else self.path
         self.cut = False  # the batch given last is one line that had no newline
 
-    def batches(self) -> Iterator[list[bytes]]:
+    def batches(self, chunk: int = CHUNK) -> Iterator[list[bytes]]:
         """The text's lines without their newlines, in lists. See `cut` for the last.
 
         Raises InputError for what cannot be opened or read, is binary, or has a line above MAX_LINE.
@@ -54,12 +54,12 @@ class Source:
         except OSError as error:
             raise InputError(f"{self.name}: {error.strerror or error}") from None
         with stream:
-            yield from self._split(stream)
+            yield from self._split(stream, chunk)
 
-    def _split(self, stream: BinaryIO) -> Iterator[list[bytes]]:
+    def _split(self, stream: BinaryIO, size: int) -> Iterator[list[bytes]]:
         rest, done, first = b"", 0, True
         while True:
-            chunk = self._read(stream, done + len(rest))
+            chunk = self._read(stream, size, done + len(rest))
             if first:
                 check_text(chunk[:HEAD], self.name)
                 first = False
@@ -77,9 +77,9 @@ class Source:
             self.cut = True
             yield [rest]
 
-    def _read(self, stream: BinaryIO, done: int) -> bytes:
+    def _read(self, stream: BinaryIO, size: int, done: int) -> bytes:
         try:
-            return stream.read(CHUNK)
+            return stream.read(size)
         except _DAMAGE as error:
             raise InputError(
                 f"{self.name}: cannot be read past byte {done} of its text: {error}",

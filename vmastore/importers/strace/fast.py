@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from vmastore.events.types import Event
 from vmastore.importers.processes import Thread
 from vmastore.importers.strace import values
-from vmastore.importers.strace.arguments import SIMPLE, Args
+from vmastore.importers.strace.arguments import SIMPLE
 from vmastore.importers.strace.joiner import Called, Joiner, Pending
 from vmastore.importers.strace.lexer import Clock, Line, day_ns, seconds_ns
 from vmastore.importers.strace.lookahead import Lookahead
 from vmastore.importers.strace.numbers import real_name
 from vmastore.importers.strace.scan import Result, Unparsed, parse_result, split_call
+from vmastore.importers.strace.special import Args
 from vmastore.importers.strace.tracker import LIFE, Tracker
 from vmastore.importers.strace.values import Memo
 

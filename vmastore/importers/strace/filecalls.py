@@ -5,9 +5,10 @@ from __future__ import annotations
 from vmastore.events.types import Arg
 from vmastore.importers.processes import Thread
 from vmastore.importers.strace import constants
-from vmastore.importers.strace.arguments import bare_name, decoded_path, decoration, parse
+from vmastore.importers.strace.arguments import parse
 from vmastore.importers.strace.joiner import Called
 from vmastore.importers.strace.scan import Unparsed, split_list
+from vmastore.importers.strace.tokens import bare_name, decoded_path, decoration
 from vmastore.importers.strace.tracker import Handler, Tracker
 
 MAP_ANONYMOUS = constants.MAP["MAP_ANONYMOUS"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from vmastore.events.types import Arg, Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
@@ -10,7 +10,7 @@ from vmastore.importers.descriptors import FdTable
 from vmastore.importers.strace.account import Account
 from vmastore.importers.strace.fast import FastPath
 from vmastore.importers.strace.filecalls import FILE_CALLS
-from vmastore.importers.strace.joiner import Joiner, Record
+from vmastore.importers.strace.joiner import Joiner
 from vmastore.importers.strace.lookahead import Lookahead
 from vmastore.importers.strace.tracker import Tracker
 
@@ -83,17 +83,15 @@ class StraceImporter:
         """The events of the last line of a log that ends without a newline."""
         self.number += 1
         self.account.lines += 1
-        self._step(line, self.number, self.offset, self.joiner.feed_cut)
+        self.step(line, self.number, self.offset, cut=True)
         self.offset += len(line)
         return self.take()
 
-    def step(self, line: bytes, number: int, offset: int) -> None:
-        """Read one line the general way; `take` gives its events."""
-        self._step(line, number, offset, self.joiner.feed)
-
-    def _step(self, line: bytes, number: int, offset: int, join: Callable[[bytes, int, int], list[Record]]) -> None:
+    def step(self, line: bytes, number: int, offset: int, *, cut: bool = False) -> None:
+        """Read one line the general way; `take` gives its events. cut: it has no newline."""
         account = self.account
         before = account.skipped_lines + account.halves + account.frames
+        join = self.joiner.feed_cut if cut else self.joiner.feed
         records = join(line, number, offset)
         if account.skipped_lines + account.halves + account.frames == before:
             if records:
@@ -130,6 +128,12 @@ class StraceImporter:
         notes = []
         if "processes" not in saw and "exec" not in saw and not self._with_process_calls:
             notes.append("no process calls in the log: assumed one address space per pid")
+        elif self.tracker.adopted > 1:
+            notes.append(
+                f"{self.tracker.adopted} processes ran before the log began: assumed one address space per pid"
+            )
+        if "order" in saw:
+            notes.append("several files without times: the order of calls of different threads is a guess")
         if "hidden flags" in saw:
             notes.append("a clone3 with flags that the log does not show: assumed a copy of the address space")
         if "descriptors" not in saw:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from vmastore.importers.strace import constants
 from vmastore.importers.strace.arguments import clone_flags
-from vmastore.importers.strace.joiner import CLONES, Called, Happened, Opened, Record
+from vmastore.importers.strace.joiner import Called, Happened, Opened, Record
 from vmastore.importers.strace.lexer import Kind
+from vmastore.importers.strace.tids import CLONES
 from vmastore.importers.strace.tracker import Tracker
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class StraceReader:
         if not paths:
             raise InputError("no log given", hint="Name a file written by strace -o.")
         self._members, self._sources = _resolve(paths)
-        first = self._members[0].source if self._members else self._sources[0]
+        first = _not_empty(self._members) if self._members else self._sources[0]
         self._survey: Survey = survey(first)
         self.importer = StraceImporter(
             name=name or Path(str(paths[0])).name,
@@ -72,11 +73,19 @@ class StraceReader:
 
     def _family(self) -> Iterator[Event]:
         importer = self.importer
-        for tid, line, number, offset in merge(self._members):
+        for tid, line, number, offset, cut in merge(self._members):
             importer.joiner.tids.forced = tid
             importer.account.lines += 1
-            importer.step(line, number, offset)
+            importer.step(line, number, offset, cut=cut)
             yield from importer.take()
+        shape = importer.joiner.shape
+        if shape is not None and shape.clock is None and len(self._members) > 1:
+            importer.tracker.saw.add("order")
+
+
+def _not_empty(members: list[Member]) -> Source:
+    """A file of the family that has lines: a thread may be killed before its first."""
+    return next((member.source for member in members if os.stat(member.source.path).st_size), members[0].source)
 
 
 def _resolve(paths: Sequence[str | Path]) -> tuple[list[Member], list[Source]]:

@@ -18,6 +18,7 @@ from vmastore.importers.strace.joiner import Called, Happened, Opened, Record
 from vmastore.importers.strace.lexer import Kind
 from vmastore.importers.strace.notes import attach_threads, signal_args
 from vmastore.importers.strace.scan import Unparsed
+from vmastore.importers.strace.tids import CLONES
 
 Handler = Callable[["Tracker", Thread, Called], None]
 
@@ -52,6 +53,7 @@ class Tracker:
         self.uffd_mm: dict[int, int] = {}  # userfaultfd → the mm it watches
         self.unseen = 0  # threads of an attached process that have printed no line yet
         self.attached: Thread | None = None
+        self.adopted = 0  # address spaces that were there before the log
         self.saw: set[str] = set()  # facts for the header's note
 
     # -- records
@@ -98,7 +100,7 @@ class Tracker:
             self._exec(call)
             return
         thread = self.thread(call.tid)
-        if call.name in _CLONES:
+        if call.name in CLONES:
             self._cloned(thread, call)
             return
         if self.births:
@@ -168,6 +170,7 @@ class Tracker:
 
     def adopt(self, thread: Thread) -> int:
         """Give an mm to a thread that is seen to have one already: it was there before the trace."""
+        self.adopted += 1
         self.processes.move(thread, self.processes.new_mm())
         return thread.mm
 
@@ -183,7 +186,6 @@ class Tracker:
             self.unseen -= 1
             leader = self.attached
             return self.processes.add(tid, leader.pid, leader.mm or self.adopt(leader), leader.files)
-        self.saw.add("unknown origin")
         return self.processes.add(tid, tid, 0, FdTable())
 
     def _maker_of(self, tid: int) -> Called | Opened | None:
@@ -279,6 +281,5 @@ class Tracker:
 # events that are no system calls
 _NOT_CALLS = frozenset({"exit", "attach", "signal", "release", "fault", "stack_grow", "maps", "note"})
 PID_END = 10**7  # beyond any process id
-_CLONES = frozenset({"clone", "clone3", "fork", "vfork"})
 _EXECS = frozenset({"execve", "execveat"})
-LIFE = _CLONES | _EXECS  # the calls that make threads or change what they run
+LIFE = CLONES | _EXECS  # the calls that make threads or change what they run
