@@ -12,6 +12,7 @@ from process import RW, Process, R
 from vmastore.mm.flags import PMD_SIZE, VM_LOCKED
 from vmastore.mm.merge import do_vmi_munmap, vma_modify_flags
 from vmastore.mm.mm import Config
+from vmastore.mm.rules import resolve
 from vmastore.mm.vma import File, Mempolicy, UffdCtx
 from vmastore.syscalls import uapi
 from vmastore.syscalls.mmap import sys_mmap
@@ -92,6 +93,32 @@ def test_a_sealed_vma_stops_munmap(kernel: str) -> None:
     assert p.lines(0, 7) == "[0-1 rw-p][1-2 rw-p][2-4 rw-p][6-7 rw-p]"
     assert p.munmap(3, 1) == -EPERM
     assert p.lines(2, 4) == "[2-4 rw-p]"
+
+
+def test_seals_were_checked_first_once() -> None:
+    """6.10 and 6.11 look for a sealed VMA in the whole range before anything is cut."""
+    p = Process(resolve("6.10.5"))
+    p.mmap(0, 4), p.mmap(6, 1), p.mseal(2, 2)
+    assert p.munmap(1, 9) == -EPERM
+    assert p.lines(0, 7) == "[0-2 rw-p][2-4 rw-p][6-7 rw-p]"
+    assert p.munmap(0, 2) == 0
+    assert p.lines(0, 7) == "[2-4 rw-p][6-7 rw-p]"
+
+
+@pytest.mark.parametrize("regions", [3, 300], ids=["few", "many"])
+def test_page_tables_go_with_the_last_mapping(regions: int) -> None:
+    """A 2 MiB region keeps its page table while any VMA is left in it, however many there are."""
+    p = Process("6.18")
+    first = BASE // PMD_SIZE
+    p.mmap(0, HUGE_PAGES * 3), p.write(0), p.write(HUGE_PAGES), p.write(2 * HUGE_PAGES)
+    p.mm.pmds.update(range(first + 3, first + regions))
+    before = set(p.mm.pmds)
+    p.munmap(1, HUGE_PAGES * 2 - 1)
+    assert before - p.mm.pmds == {first + 1}
+    p.munmap(0, 1)
+    assert before - p.mm.pmds == {first, first + 1}
+    p.munmap(2 * HUGE_PAGES, HUGE_PAGES)
+    assert before - p.mm.pmds == {first, first + 1, first + 2}
 
 
 def test_munmap_at_the_limit() -> None:
