@@ -17,6 +17,9 @@ DIGEST = 16  # bytes of the chain hash
 GENESIS = bytes(DIGEST)  # the hash before the first event
 PAYLOAD_VERSION = 1
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_INTS = tuple("[" + ",".join(["%d"] * n) + "]" for n in range(8))  # arrays of n integers
+_NOT_INTS = ('"', "n", "[[", ",[", "t", ".", "{")  # strings, null, arrays in the array, true, floats, objects
 _TOP = 1 << 63
 _WRAP = 1 << 64
 Row = tuple[Any, ...]
@@ -24,7 +27,18 @@ Row = tuple[Any, ...]
 
 def encode_args(args: tuple[Any, ...]) -> str:
     """JSON array without spaces, in ASCII: bytes of a path that are no UTF-8 survive as escapes."""
-    return json.dumps(args, separators=(",", ":"))
+    for value in args:
+        if type(value) is not int:
+            return _encode(args)
+    return _INTS[len(args)] % args if len(args) < len(_INTS) else _encode(args)
+
+
+def decode_args(text: str) -> tuple[Any, ...]:
+    """The arguments of a stored array; one of integers alone, the commonest, is read the short way."""
+    for mark in _NOT_INTS:
+        if mark in text:
+            return tuple(json.loads(text))
+    return tuple(map(int, text[1:-1].split(","))) if len(text) > 2 else ()
 
 
 def clean(text: str) -> str:
@@ -72,11 +86,10 @@ def unpack_maps(args: list[Any], payload: bytes) -> tuple[Any, ...]:
 def decode(seq: int, row: Row, call: str, site: str | None) -> Event:
     """The event of a stored row (see the module's docstring); results of address calls are unsigned."""
     mm, pid, tid, ts_ns, _, args, result, errno, file, injected, _, line, offset = row
-    values = json.loads(args)
     if result is not None and result < 0 and call in _UNSIGNED:
         result += _WRAP
     return Event(
-        seq, mm, pid, tid, ts_ns, call, tuple(values), result, errno, file, bool(injected), site, line, offset
+        seq, mm, pid, tid, ts_ns, call, decode_args(args), result, errno, file, bool(injected), site, line, offset
     )
 
 

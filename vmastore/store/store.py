@@ -21,7 +21,7 @@ from vmastore.store import migrate
 from vmastore.store.engine import check_file, make_engine, reader, to_url
 from vmastore.store.spaces import AddressSpaces
 
-BATCH = 20_000  # events a transaction
+BATCH = 5_000  # events a transaction
 _EVENT_COLUMNS = "mm,pid,tid,ts_ns,call,args,result,errno,file,injected,site,source_line,source_offset"
 _INSERT = f"INSERT INTO event_t (trace,seq,{_EVENT_COLUMNS},hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _FILE = "INSERT OR REPLACE INTO file_t VALUES (?,?,?,?,?,?,?,?,?,?,?)"
