@@ -91,6 +91,13 @@ class Log:
         """The next line that was not taken; None at the end."""
         return self._ahead.popleft() if self._ahead else next(self._lines, None)
 
+    def next_ns(self) -> int | None:
+        """When strace began to write the next line; None at the end."""
+        line = next(self._look_ahead(), None)
+        if line is None:
+            return None
+        return line.time_ns if line.entry_ns is None else line.entry_ns
+
     def completion(self, tid: int) -> list[LogLine]:
         """Take the lines of `tid` up to the one at which its call in flight returns.
 

@@ -21,7 +21,9 @@ from vmastore.importers.strace import StraceImporter
 from vmastore.mm.flags import PAGE_MASK, PAGE_SIZE
 from vmastore.recorder.areas import Areas
 from vmastore.recorder.loglines import Log, LogLine
+from vmastore.recorder.marks import NEVER, Mark, Marks
 from vmastore.recorder.proc import parse_raw
+from vmastore.recorder.shots import NOWHERE, Shots
 from vmastore.recorder.spool import Shot
 from vmastore.recorder.watch import CHANGES_VMAS
 
@@ -31,20 +33,22 @@ _LIFE = _EXECS | _CLONES
 _ORDERED = _CLONES | {name.decode() for name in CHANGES_VMAS}  # calls that a lock puts in order
 _BASELINES = frozenset({"exec", "attach"})
 _RETURNS_ZERO = frozenset({"munmap", "mprotect", "pkey_mprotect", "madvise", "mlock", "mlock2", "munlock", "mbind"})
-_NUMBER_RESULT = re.compile(rb"\) += [1-9]\d*(?= |$)")
+_DONE = re.compile(rb"\) += 0\b")
+_RETURNS_ADDRESS = frozenset({"mmap", "mremap", "brk", "shmat"})
+_NOT_ZERO = re.compile(rb"\) += [1-9]\d*(?= |$)")
+_NO_ADDRESS = re.compile(rb"\) += (?:\d+|0x[0-9a-f]{1,3})(?= |$)")
 _MAX_WAITING = 10_000  # faults of one thread kept until its call returns
 _BATCH = 500
 
 
 def _without_result(line: LogLine) -> bytes:
-    """The text of a line, told apart from the calls that a process's end cut short.
+    """The text of a line after a process's end began, without a result that is none.
 
-    strace takes the number of the next call for the result of the last one, when its thread is killed
-    between the two.
+    When a thread is killed between two calls, strace takes a number that lies in the register by then
+    (the next call's, or 0) for the result of the last one.
     """
-    if line.name not in _RETURNS_ZERO:
-        return line.text
-    return _NUMBER_RESULT.sub(b") = ?", line.text)
+    wrong = _NO_ADDRESS if line.name in _RETURNS_ADDRESS else _NOT_ZERO if line.name in _RETURNS_ZERO else None
+    return line.text if wrong is None else wrong.sub(b") = ?", line.text)
 
 
 class Merger:
@@ -55,7 +59,7 @@ class Merger:
         importer: StraceImporter,
         log: Log,
         shots: Iterable[tuple[Shot, bytes]],
-        marks: Iterable[Fault | Locked],
+        marks: Iterable[Mark],
         *,
         thp: str = "madvise",
         ignore: Iterable[int] = (),
@@ -63,8 +67,8 @@ class Merger:
         """ignore: threads whose faults are nobody's (strace itself)."""
         self._importer = importer
         self._log = log
-        self._shots = iter(shots)
-        self._marks = iter(marks)
+        self._shots = Shots(shots)
+        self._marks = Marks(marks)
         self._thp = thp
         self._ignore = frozenset(ignore)
         self._out: list[Event] = []
@@ -72,9 +76,7 @@ class Merger:
         self._next_line = 0  # the number of the one that may join them
         self._at = LogLine(1, 0, b"", 0, "", 0, 0, False, False)  # the line whose turn it is
         self._fed = True  # it has been taken already
-        self._shot = next(self._shots, None)
-        self._mark = next(self._marks, None)
-        self._marked = self._mark is not None  # there are faults or locks at all
+        self._marked = self._marks.next_ns != NEVER  # there are faults or locks at all
         self._areas: dict[int, Areas] = {}  # by mm
         self._known: set[int] = set()  # threads seen
         self._busy: dict[int, str] = {}  # threads in a call: which
@@ -92,12 +94,14 @@ class Merger:
         out = self._out
         while (line := self._log.next()) is not None:
             self._at, self._fed = line, False
-            if self._shot is not None and self._shot[0].offset < line.end:
-                self._observations(line)
+            if self._shots.next_offset < line.end:
+                self._observations(line.end)
             if line.tid not in self._known and not line.ends:
                 self._birth(line.tid)
-            if self._mark is not None and self._mark.time_ns < line.time_ns:
+            if self._marks.next_ns < line.time_ns:
                 self._marks_until(line.time_ns)
+            if not self._fed and not line.begins and not line.ends and line.name in _ORDERED:
+                self._await_lock(line)
             if not self._fed:
                 self._line(line)
             if len(out) > _BATCH:
@@ -109,12 +113,10 @@ class Merger:
 
     def _rest(self) -> None:
         """What stands behind the log's last line."""
-        while self._shot is not None:
-            self._observation(*self._shot)
-            self._shot = next(self._shots, None)
+        self._observations(NOWHERE)
         self._flush()
         self._take(self._importer.finish())
-        self._marks_until(1 << 63)
+        self._marks_until(NEVER)
 
     # -- lines
 
@@ -135,7 +137,7 @@ class Merger:
         elif tid in self._busy:
             del self._busy[tid]
         if name in _EXECS:
-            self._execing[tid] = (1 << 63) if line.begins else line.time_ns
+            self._execs(line)
         if not name:  # an end, a signal
             self._flush()
             if not self._importer.pid_of(tid):
@@ -143,6 +145,14 @@ class Merger:
         if tid in self._waiting and not line.begins:
             for fault in self._waiting.pop(tid):
                 self._emit(fault)
+
+    def _execs(self, line: LogLine) -> None:
+        """From an exec on, until it is observed, faults are of the image that the observation shows."""
+        if line.begins:
+            self._execing[line.tid] = NEVER
+            return
+        baseline = self._shots.baseline_of(line.tid) if _DONE.search(line.text) else None
+        self._execing[line.tid] = line.time_ns if baseline is None else max(line.time_ns, baseline.ts_ns)
 
     def _flush(self) -> None:
         """Feed the lines that were held back."""
@@ -181,19 +191,29 @@ class Merger:
     # -- faults and locks
 
     def _marks_until(self, time_ns: int) -> None:
-        mark, marks = self._mark, self._marks
-        while mark is not None and mark.time_ns < time_ns:
-            if type(mark) is Locked:
-                name = self._call_of(mark)
-                if name in _ORDERED:
+        marks = self._marks
+        while marks.next_ns < time_ns:
+            mark = marks.pop()
+            if isinstance(mark, Locked):
+                if self._call_of(mark) in _ORDERED:
                     self._advance(mark.tid)
             elif self._call_of(mark):
-                self._wait(mark)  # type: ignore[arg-type]
+                self._wait(mark)
             else:
-                self._emit(mark)  # type: ignore[arg-type]
-            mark = self._mark = next(marks, None)
+                self._emit(mark)
 
-    def _call_of(self, mark: Fault | Locked) -> str:
+    def _await_lock(self, line: LogLine) -> None:
+        """Go on to the lock of a whole call, which may be later than its time and duration add up to.
+
+        The time is that of the line's beginning, the duration counts from when it had been written. The
+        next line's beginning is later than both.
+        """
+        next_ns = self._log.next_ns()
+        when = self._marks.lock_of(line.tid, NEVER if next_ns is None else next_ns)
+        if when is not None:
+            self._marks_until(when + 1)
+
+    def _call_of(self, mark: Mark) -> str:
         """The call in which a thread is, by what was taken and by the line whose turn it is; "": none."""
         name = self._busy.get(mark.tid)
         if name is not None:
@@ -234,12 +254,11 @@ class Merger:
 
     # -- observations
 
-    def _observations(self, line: LogLine) -> None:
-        """Those made before all of a line was written."""
-        while self._shot is not None and self._shot[0].offset < line.end:
-            self._marks_until(self._shot[0].ts_ns)
-            self._observation(*self._shot)
-            self._shot = next(self._shots, None)
+    def _observations(self, end: int) -> None:
+        """Those made before the log had been written up to `end`."""
+        while self._shots.next_offset < end:
+            self._marks_until(self._shots.next.ts_ns)
+            self._observation(*self._shots.pop())
 
     def _observation(self, shot: Shot, text: bytes) -> None:
         for tid in shot.done:

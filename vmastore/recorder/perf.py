@@ -30,12 +30,13 @@ class Mode(NamedTuple):
     fields: str  # for perf script -F
     tells_writes: bool  # tells a write from a read, and shows the kernel's own accesses
     monotonic: bool  # times are CLOCK_MONOTONIC's; else the wall clock's
+    locks: bool = False  # shows who gets an address space's lock
 
 
 _FAULTS = ("-k", "mono", "-e", "exceptions:page_fault_user,exceptions:page_fault_kernel")
 _LOCKS = ("-e", "mmap_lock:mmap_lock_acquire_returned", "--filter", "write == 1 && success == 1")
 _FIELDS = "pid,tid,time,event,trace"
-_LOCKED = Mode("tracepoints and locks", _FAULTS + _LOCKS, _FIELDS, tells_writes=True, monotonic=True)
+_LOCKED = Mode("tracepoints and locks", _FAULTS + _LOCKS, _FIELDS, tells_writes=True, monotonic=True, locks=True)
 _TRACEPOINTS = Mode("tracepoints", _FAULTS, _FIELDS, tells_writes=True, monotonic=True)
 _SOFTWARE = Mode(
     "page-faults",

@@ -16,14 +16,14 @@ from typing import NamedTuple
 from vmastore.recorder import proc
 from vmastore.recorder.hold import Holder
 from vmastore.recorder.perf import Perf
+from vmastore.recorder.requests import Requests
 from vmastore.recorder.spool import Spool
 from vmastore.recorder.watch import Point, Watch
 
 _PIPE_SIZE = 1 << 20
 _TICK_S = 0.1  # how often anything but the log is looked at
 _CLOCK_S = 1.0  # how often the clocks are read together
-_STOPS = frozenset({signal.SIGINT, signal.SIGTERM})
-_SI_KERNEL = 0x80  # sent by the terminal, to the whole foreground group
+_PASS_ON_S = 0.3  # how long a program may take to get a terminal's signal by itself
 
 
 class Progress(NamedTuple):
@@ -65,7 +65,9 @@ class Session:
         self._out = out
         self._check_every_s = check_every_s
         self._duration_s = duration_s
+        self._requests = Requests()
         self._stops = 0
+        self._pass_on: tuple[float, int, int] | None = None  # when, which signal, how many were seen before
         self._ended = False
         self._begin = self._next_tick = self._next_clock = self._next_check = time.monotonic()
         os.mkfifo(spool.fifo_path, 0o600)
@@ -78,25 +80,22 @@ class Session:
 
     def run(self) -> None:
         """Record until the log ends. strace waits for its log to be opened: until then nothing runs."""
-        try:
-            if self.perf is not None:
-                self.perf.start(self.pid if self.attached is None else self.attached)
-            self._fifo = os.open(self.spool.fifo_path, os.O_RDONLY | os.O_NONBLOCK)
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(self._fifo, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-            self._begin = time.monotonic()
-            self._next_check = self._begin + (self._check_every_s or 0)
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-            niceness = _hurry()
+        with self._requests.taken():
             try:
-                self._loop()
+                if self.perf is not None:
+                    self.perf.start(self.pid if self.attached is None else self.attached)
+                self._fifo = os.open(self.spool.fifo_path, os.O_RDONLY | os.O_NONBLOCK)
+                with contextlib.suppress(OSError):
+                    fcntl.fcntl(self._fifo, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+                self._begin = time.monotonic()
+                self._next_check = self._begin + (self._check_every_s or 0)
+                niceness = _hurry()
+                try:
+                    self._loop()
+                finally:
+                    os.setpriority(os.PRIO_PROCESS, 0, niceness)
             finally:
-                while signal.sigtimedwait(_STOPS, 0) is not None:
-                    self.interrupted = True  # it ended the program, and the log, before the next look
-                os.setpriority(os.PRIO_PROCESS, 0, niceness)
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        finally:
-            self._finish()
+                self._finish()
 
     def _loop(self) -> None:
         poll = select.poll()
@@ -154,25 +153,33 @@ class Session:
         if self._duration_s is not None and now >= self._begin + self._duration_s:
             self._duration_s = None
             self._detach()
-        info = signal.sigtimedwait(_STOPS, 0)
-        if info is not None:
-            self._stop(info.si_signo, terminal=info.si_code == _SI_KERNEL)
+        self._answer(now)
         if self._out is not None:
             self._out(Progress(now - self._begin, self.watch.lines, self.spool.shots))
 
-    def _stop(self, number: int, *, terminal: bool) -> None:
-        """First the program is asked to end (a terminal has done so itself), then told, then made to."""
+    def _answer(self, now: float) -> None:
+        """Do what was asked for: first ask the program to end, then tell it, then make it."""
+        if self._pass_on is not None and now >= self._pass_on[0]:
+            _, number, seen = self._pass_on
+            self._pass_on = None
+            if self.watch.signals(number) == seen:  # it was sent to us alone
+                self._signal(number, first=True)
+        if not self._requests.come:
+            return
+        number = self._requests.come.popleft()
         self.interrupted = True
         self._stops += 1
         if self.attached is not None:
             self._detach()
-            return
+        elif self._stops == 1:  # a terminal sends it to the program as well
+            self._pass_on = (now + _PASS_ON_S, number, self.watch.signals(number))
+        else:
+            self._signal(signal.SIGTERM if self._stops == 2 else signal.SIGKILL, first=False)
+
+    def _signal(self, number: int, *, first: bool) -> None:
+        """Send a signal to the program that was started, or to all processes that are left."""
         traced = proc.traced_by(self.pid)
-        if self._stops > 1:
-            number = signal.SIGTERM if self._stops == 2 else signal.SIGKILL
-        elif terminal:
-            return
-        elif self.watch.first_tid in traced:
+        if first and self.watch.first_tid in traced:
             traced = [self.watch.first_tid]
         for pid in traced:
             _kill(pid, number)

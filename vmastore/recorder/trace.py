@@ -60,6 +60,11 @@ class RecordedTrace:
         return header._replace(note="; ".join(notes) or None)
 
     @property
+    def ordered(self) -> bool:
+        """Whether it is known in which order threads changed an address space at the same time."""
+        return self._perf is not None and self._perf.mode is not None and self._perf.mode.locks
+
+    @property
     def files(self) -> list[FileInfo]:
         """The open file descriptions, by number - 1."""
         return self.importer.files

@@ -6,6 +6,7 @@ This sees every line while the program runs, so it does as little as it can; the
 from __future__ import annotations
 
 import re
+import signal
 from typing import NamedTuple
 
 # calls that can change VMAs: an observation must not fall into one of them
@@ -23,6 +24,7 @@ _EXEC = re.compile(
 _EXIT = re.compile(rb"(?m)^(?P<tid>\d+) +\S+ exit_group\(-?\w+(?: <unfinished \.\.\.>|\) += \?.*)$")
 _EXIT_BEGUN = re.compile(rb"(?P<tid>\d+) +\S+ exit_group\(-?\w+\Z")
 _GONE = re.compile(rb"(?m)^(?P<tid>\d+) +\S+ \+\+\+ (?:exited with|killed by) ")
+_SIGNAL = re.compile(rb"(?m)^\d+ +\S+ --- (SIG\w+) \{")
 _CALL = re.compile(rb"(?P<tid>\d+) +\S+ (?P<name>\w+)\(")
 _RESUMED = re.compile(rb"(?P<tid>\d+) +\S+ <\.\.\. \w+ resumed>")
 _LAUNCH = re.compile(rb"(?m)^\d+ +\S+ execve\(")
@@ -47,6 +49,7 @@ class Watch:
         self.in_flight: dict[int, bytes] = {}  # calls that have begun and not returned, by tid
         self.first_tid = 0  # the program's first thread
         self._exiting: set[int] = set()
+        self._signals: dict[str, int] = {}
         self._launched = launched
         self._head = b""
 
@@ -75,6 +78,10 @@ class Watch:
         match = _CALL.match(self.tail)
         return (int(match["tid"]), match["name"]) if match else None
 
+    def signals(self, number: int) -> int:
+        """How many threads have got a signal so far."""
+        return self._signals.get(signal.Signals(number).name, 0)
+
     def _launch(self, chunk: bytes) -> bytes:
         """Drop the launcher's lines: all before the second execve."""
         self._head += chunk
@@ -100,6 +107,9 @@ class Watch:
             self._flights(text)
         if b" +++ " in text:
             self._ends(text)
+        if b" --- SIG" in text:
+            for name in _SIGNAL.findall(text):
+                self._signals[name.decode()] = self._signals.get(name.decode(), 0) + 1
         return points
 
     def _exit(self, tid: int) -> list[Point]:

@@ -1,0 +1,73 @@
+"""Holding processes while they are read."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from vmastore.recorder import proc
+from vmastore.recorder.hold import Holder
+from vmastore.recorder.proc import parse_raw
+from vmastore.recorder.spool import Spool
+from vmastore.recorder.watch import Point, Watch
+
+
+def _processes(count: int) -> list[subprocess.Popen[bytes]]:
+    started = [subprocess.Popen(["sleep", "60"]) for _ in range(count)]
+    for process in started:
+        proc.wait_state(process.pid, "S", 5)
+    return started
+
+
+def test_the_tracer_is_stopped_for_the_reading_and_goes_on_after(tmp_path: Path) -> None:
+    """Each point gives one observation, at the size of the log when all that was written had been read."""
+    tracer, first, second = _processes(3)
+    spool = Spool(str(tmp_path))
+    states: list[str] = []
+
+    def drain() -> list[Point]:
+        states.append(proc.state_of(tracer.pid))
+        spool.write(b"x" * 10)
+        return [Point("check", second.pid)]
+
+    try:
+        holder = Holder(tracer.pid, Watch(launched=True), spool, drain)
+        holder.take([Point("check", first.pid)])
+        assert states == [proc.STOPPED]
+        assert proc.wait_state(tracer.pid, "S", 5)
+        spool.finish()
+        shots = list(spool.read_shots())
+        assert [(shot.pid, shot.offset, shot.steady) for shot, _ in shots] == [
+            (first.pid, 10, True),
+            (second.pid, 10, True),
+        ]
+        assert parse_raw(shots[0][1], "x") == proc.snapshot(first.pid)
+        assert (holder.missed, holder.late, holder.holds) == ([], 0, 1) and holder.held_s > 0
+    finally:
+        for process in (tracer, first, second):
+            process.kill()
+            process.wait()
+        spool.close()
+
+
+def test_what_cannot_be_read_is_counted_as_missed(tmp_path: Path) -> None:
+    """A process that is gone, one that is past its exit, and all of them when the tracer is gone."""
+    tracer, alive = _processes(2)
+    spool = Spool(str(tmp_path))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    try:
+        holder = Holder(tracer.pid, Watch(launched=True), spool, list)
+        holder.take([Point("exec", gone.pid), Point("exit", alive.pid)])
+        assert holder.missed == [Point("exec", gone.pid), Point("exit", alive.pid)]
+        holder.take([Point("exec", alive.pid)])
+        assert holder.late == 1, "it is not held, but can be read"
+        tracer.kill()
+        tracer.wait()
+        holder.take([Point("check", alive.pid)])
+        assert holder.missed[-1] == Point("check", alive.pid) and spool.shots == 1
+    finally:
+        for process in (tracer, alive):
+            process.kill()
+            process.wait()
+        spool.close()
