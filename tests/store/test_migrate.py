@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from alembic import command
+from alembic.script import ScriptDirectory
 
 from vmastore.store import Store, migrate, open_store
 from vmastore.store.engine import make_engine, to_url
@@ -17,6 +18,11 @@ def test_models_and_migrations_agree(store: Store) -> None:
     """`alembic check` finds nothing to migrate."""
     with store.engine.begin() as connection:
         command.check(migrate.config(connection))
+
+
+def test_the_head_is_the_newest_revision() -> None:
+    """What the code takes for the newest schema is the last migration."""
+    assert ScriptDirectory.from_config(migrate.config()).get_current_head() == migrate.head()
 
 
 def test_down_and_up_again(store: Store) -> None:

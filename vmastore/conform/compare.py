@@ -74,7 +74,10 @@ def differences(report: Report) -> int:
 def conform(
     rules: RuleSet, *, seconds: float, seed: int = 1, progress: Callable[[int], None] | None = None
 ) -> Conformance:
-    """Compare the running kernel with `rules`: the batteries, then random calls for so many seconds. Raises RecordError."""
+    """Compare the running kernel with `rules`: the batteries, then random calls for so many seconds.
+
+    Raises RecordError where it cannot be done here.
+    """
     if os.uname().machine != "x86_64":
         raise RecordError(f"conform knows the system calls of x86-64 only, this is {os.uname().machine}")
     result = Conformance(rules.name)

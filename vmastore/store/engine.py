@@ -51,7 +51,10 @@ def check_file(path: str) -> None:
 def make_engine(url: URL) -> Engine:
     """An engine whose SQLite connections have WAL, a busy timeout, foreign keys and our functions."""
     if url.get_backend_name() != "sqlite":
-        return create_engine(url)
+        try:
+            return create_engine(url)
+        except (ArgumentError, ImportError) as error:
+            raise StoreError(f"{url.render_as_string()}: {error}", hint="is its driver installed?") from None
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")

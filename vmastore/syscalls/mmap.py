@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from errno import EACCES, EAGAIN, EBADF, EEXIST, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EOVERFLOW, EPERM
 
+from vmastore.mm.accounting import accountable
 from vmastore.mm.flags import (
     PAGE_MASK,
     PAGE_SHIFT,
@@ -30,7 +31,7 @@ from vmastore.mm.flags import (
     VM_WIPEONFORK,
     VM_WRITE,
 )
-from vmastore.mm.merge import accountable, mmap_region
+from vmastore.mm.merge import mmap_region
 from vmastore.mm.mm import Mm, in_task
 from vmastore.mm.vma import File
 from vmastore.syscalls.address import get_unmapped_area

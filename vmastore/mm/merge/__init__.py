@@ -11,13 +11,12 @@ from vmastore.mm.merge.modify import (
     vma_modify_uffd,
     why_not_one,
 )
-from vmastore.mm.merge.region import accountable, copy_vma, do_brk_flags, expand_stack, isolate_vma, mmap_region
+from vmastore.mm.merge.region import copy_vma, do_brk_flags, expand_stack, isolate_vma, mmap_region
 from vmastore.mm.merge.unmap import do_vmi_munmap
 
 __all__ = [
     "UNSURE_FORKED",
     "Oops",
-    "accountable",
     "copy_vma",
     "do_brk_flags",
     "do_vmi_munmap",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from errno import ENOMEM
 
+from vmastore.mm.accounting import accountable
 from vmastore.mm.flags import (
     PAGE_SHIFT,
     VM_ACCOUNT,
@@ -14,10 +15,7 @@ from vmastore.mm.flags import (
     VM_HUGETLB,
     VM_LOCKED_MASK,
     VM_MERGEABLE,
-    VM_NORESERVE,
-    VM_SHARED,
     VM_SPECIAL,
-    VM_WRITE,
 )
 from vmastore.mm.ksm import ksm_compatible
 from vmastore.mm.merge.new_range import vma_merge_new_range
@@ -75,13 +73,6 @@ def mmap_region(
     attrs = mm.env.table.get(vm_flags, file, delta=pgoff - (addr >> PAGE_SHIFT))
     _map(mm, addr, end, attrs, make_file, added_flags)
     return 0
-
-
-def accountable(vm_flags: int, file: File | None) -> bool:
-    """accountable_mapping(): private, writable, not NORESERVE, not hugetlb."""
-    if vm_flags & VM_HUGETLB or (file is not None and file.kind == "hugetlb"):
-        return False
-    return vm_flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE
 
 
 def _map(mm: Mm, addr: int, end: int, attrs: VmaAttrs, make_file: str | None, added_flags: int) -> Vma:
