@@ -8,10 +8,9 @@ import pytest
 from layout import at, draw, flag_bits, layout, shades
 from process import RW, Process, R
 
-from vmastore.mm.flags import PMD_SIZE, VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_MERGEABLE, VM_SOFTDIRTY, VM_SPECIAL
-from vmastore.mm.merge import accountable, do_brk_flags, expand_stack
+from vmastore.mm.flags import PMD_SIZE, VM_HUGETLB, VM_LOCKED, VM_MERGEABLE, VM_SOFTDIRTY, VM_SPECIAL
+from vmastore.mm.merge import do_brk_flags, expand_stack
 from vmastore.mm.mm import Config
-from vmastore.mm.vma import File
 from vmastore.syscalls import uapi
 from vmastore.syscalls.mmap import sys_mmap
 
@@ -37,22 +36,6 @@ def test_locked_is_dropped_where_locking_is_not_done() -> None:
     p.mm.def_flags = VM_LOCKED
     p.mmap(4, 1, RW, uapi.MAP_DROPPABLE | uapi.MAP_ANONYMOUS)
     assert not _flags(p, 4) & VM_LOCKED
-
-
-@pytest.mark.parametrize(
-    ("shade", "bits", "kind", "want"),
-    [
-        ("w", 0, None, True),
-        ("r", 0, None, False),
-        ("w", VM_HUGETLB, None, False),
-        ("w", 0, "hugetlb", False),
-        ("w", 0, "regular", True),
-    ],
-)
-def test_what_is_accounted(shade: str, bits: int, kind: str | None, want: bool) -> None:
-    """Private writable memory is, hugetlb never."""
-    flags = flag_bits(shade) & ~VM_ACCOUNT | bits
-    assert accountable(flags, File(1, kind) if kind else None) == want
 
 
 def test_a_mapping_is_born_soft_dirty() -> None:
