@@ -148,6 +148,14 @@ def test_a_childs_first_sign_is_preceded_by_the_call_that_made_it(tmp_path: Path
     assert child == parent != events[1].mm == 1
 
 
+def test_a_forked_child_is_checked_from_its_first_observation_on(tmp_path: Path) -> None:
+    """Its address space is known: the parent's. Only an exec or an attach starts from what was observed."""
+    lines = [EXEC, "7 2.0 fork() = 8 <0.1>"]
+    shots = [shot("exec", 1.6, size(EXEC)), shot("check", 3, size(*lines), tid=8)]
+    events, _, _ = merge(tmp_path, lines, (), shots)
+    assert [(e.mm, e.args[0]) for e in events if e.call == "maps"] == [(1, "baseline"), (2, "check")]
+
+
 def test_a_call_that_was_done_when_observed_comes_before_the_observation(tmp_path: Path) -> None:
     """Whether its line was whole, half or had yet to resume; one that had not been done comes after."""
     lines = [

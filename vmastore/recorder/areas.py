@@ -168,6 +168,8 @@ class Areas:
             )
             areas._starts.append(line.start)
             areas._pieces.append(piece)
+            if line.name == "[heap]":
+                areas._brk = line.end
         return areas
 
     def apply(self, event: Event) -> None:

@@ -82,7 +82,7 @@ class Merger:
         self._busy: dict[int, str] = {}  # threads in a call: which
         self._waiting: dict[int, list[Fault]] = {}  # faults of threads in a call
         self._execing: dict[int, int] = {}  # threads in execve, or just out of it: until when (ns)
-        self._based: set[int] = set()  # mms that have a baseline
+        self._based: set[int] = set()  # mms that have a baseline, or are copies of one that has
         self._final: set[int] = set()  # mms observed at their end
         self.unobserved = 0  # address spaces that ended without an observation
         self.faults_seen = 0
@@ -311,7 +311,10 @@ class Merger:
             if not event.errno and not any(thread.mm == mm for thread in threads):
                 self._forget(mm)
         elif not event.errno and isinstance(event.args[1], int) and event.args[1] != mm:
-            self._areas[event.args[1]] = self._area(mm).copy()
+            child = event.args[1]
+            self._areas[child] = self._area(mm).copy()
+            if mm in self._based:
+                self._based.add(child)
 
     def _forget(self, mm: int) -> None:
         self._areas.pop(mm, None)

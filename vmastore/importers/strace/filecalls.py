@@ -204,6 +204,7 @@ def _shmget(tracker: Tracker, thread: Thread, call: Called) -> None:
     args = parse(call.name, call.tokens)
     if _done(call) and call.result.value is not None:
         tracker.segment_sizes.setdefault(call.result.value, args[1])
+        tracker.segment_keys[call.result.value] = args[0]
     tracker.event(thread, call, args)
 
 
@@ -214,7 +215,9 @@ def _shmat(tracker: Tracker, thread: Thread, call: Called) -> None:
     if _done(call):
         file = tracker.segments.get(shmid)
         if file is None:
-            file = tracker.segments[shmid] = tracker.descriptions.segment(shmid, size, "/SYSV00000000")
+            key = tracker.segment_keys.get(shmid)
+            path = None if key is None else f"/SYSV{key & 0xFFFFFFFF:08x} (deleted)"
+            file = tracker.segments[shmid] = tracker.descriptions.segment(shmid, size, path)
     tracker.event(thread, call, (shmid, addr, flags, size), file)
 
 
