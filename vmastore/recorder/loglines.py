@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from vmastore.importers.sources import Source
+
 _BORN = re.compile(
     rb"(?m)^\d+ +\S+ (?:<\.\.\. )?(?:clone3?|v?fork)\b.* = (?P<child>\d+)(?:<[^>\n]*>)?"
     rb"(?: \((?:INJECTED|DELAYED)[^\n]*\))?(?: <[\d.]+>)?$"
 )
 _UNFINISHED = b" <unfinished ...>"
-_CHUNK = 1 << 20
 _AHEAD = 50_000  # lines kept in memory at most
 
 
@@ -82,10 +83,12 @@ _NAMES = _CallNames()
 class Log:
     """The log file, read forward with some lines ahead, from which single ones can be taken early."""
 
-    def __init__(self, path: Path) -> None:
-        self._lines = _read(path)
+    def __init__(self, path: str | Path) -> None:
+        """path: a file, compressed or not. Raises InputError if it cannot be read or is no text."""
+        source = Source(path)
+        self._lines = _read(source)
         self._ahead: deque[LogLine] = deque()
-        self._births = _births(path)
+        self._births = _births(source)
 
     def next(self) -> LogLine | None:
         """The next line that was not taken; None at the end."""
@@ -144,25 +147,23 @@ class Log:
         return lines
 
 
-def _read(path: Path) -> Iterator[LogLine]:
-    with path.open("rb") as file:
-        offset = 0
-        for number, text in enumerate(file, 1):
-            yield read_line(number, offset, text.rstrip(b"\n"))
-            offset += len(text)
+def _read(source: Source) -> Iterator[LogLine]:
+    number = offset = 0
+    for batch in source.batches():
+        for text in batch:
+            number += 1
+            yield read_line(number, offset, text)
+            offset += len(text) + 1
 
 
-def _births(path: Path) -> dict[int, deque[int]]:
+def _births(source: Source) -> dict[int, deque[int]]:
     """The offsets of the lines at which calls return that made a thread, by the thread: one pass over the file."""
     births: dict[int, deque[int]] = {}
-    base, rest = 0, b""
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            text = rest + chunk
-            cut = text.rfind(b"\n") + 1
-            whole, rest = text[:cut], text[cut:]
-            if b"clone" in whole or b"fork" in whole:
-                for match in _BORN.finditer(whole):
-                    births.setdefault(int(match["child"]), deque()).append(base + match.start())
-            base += len(whole)
+    base = 0
+    for batch in source.batches():
+        text = b"\n".join(batch) + b"\n"
+        if b"clone" in text or b"fork" in text:
+            for match in _BORN.finditer(text):
+                births.setdefault(int(match["child"]), deque()).append(base + match.start())
+        base += len(text)
     return births
