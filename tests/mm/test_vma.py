@@ -33,7 +33,7 @@ def test_equal_is_identical() -> None:
     assert table.get(VM_READ, File(1, "regular")) is not table.get(VM_READ, FILE)
 
 
-@pytest.mark.parametrize("fields", FIELDS, ids=str)
+@pytest.mark.parametrize("fields", FIELDS, ids=range(len(FIELDS)))
 def test_with_changes_one_field(fields: tuple[int, File, Mempolicy, UffdCtx, str, int, int]) -> None:
     """Each with_…() gives the attributes with that field changed, and back again the very same object."""
     table = AttrsTable(0)
