@@ -35,7 +35,15 @@ TOKENS = [
         b"\xff\x00",
         b"close_range(0, 4294967295, 0) = 0",
     ),
-    *(b"CLONE_VM", b"NULL", b"AT_FDCWD", b"9999999 ", b"--- SIGSEGV {} ---", b"% time     seconds"),
+    *(
+        b"CLONE_VM",
+        b"NULL",
+        b"AT_FDCWD",
+        b"9999999 ",
+        b"syscall_010(1) = 0",
+        b"--- SIGSEGV {} ---",
+        b"% time     seconds",
+    ),
 ]
 
 

@@ -68,4 +68,6 @@ _NUMBERED = re.compile(r"syscall_(0x[0-9a-f]+|[0-9]+)\Z")
 def real_name(name: str) -> str:
     """The call that `name` stands for: ``syscall_0x1ce`` is mseal; an unknown number stays as it is."""
     numbered = _NUMBERED.match(name)
-    return NAMES.get(int(numbered[1], 0), name) if numbered else name
+    if not numbered:
+        return name
+    return NAMES.get(int(numbered[1], 16 if numbered[1].startswith("0x") else 10), name)

@@ -21,6 +21,7 @@ class AnyMemo(dict[bytes, Arg]):
 
 
 def any_value(token: bytes) -> Arg:
+    """A string, a 64-bit number, else the text."""
     text = string(token)
     if text is not None:
         return text
