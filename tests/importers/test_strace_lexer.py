@@ -5,6 +5,8 @@ from __future__ import annotations
 import doctest
 import itertools
 import random
+import re
+from pathlib import Path
 
 import pytest
 
@@ -150,3 +152,12 @@ def test_any_bytes_are_some_kind_of_line() -> None:
 def test_the_examples_in_the_docstrings_hold() -> None:
     """The lexer's doctests pass."""
     assert doctest.testmod(lexer).failed == 0
+
+
+def test_the_documented_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/strace-logs.md shows the lexer at work."""
+    text = (Path(__file__).parents[2] / "docs" / "strace-logs.md").read_text()
+    example = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert example
+    exec(example[1], {})
+    assert capsys.readouterr().out.splitlines() == ["call 7687 1795486234021713000 munmap", "exited 7687 None 0"]
