@@ -1,85 +1,114 @@
-"""A naive address space: one record a page, nothing merged, nothing split.
+"""System calls on a naive address space: what each does to pages, one VMA after the other.
 
-Written from the description of the calls, with no look at the merge code. While no page has been
-written, the kernel's VMAs are exactly the maximal runs of pages that are alike and contiguous in
-their file; once pages are written, they are at least never longer than such runs.
+Written from the description of the calls, with no look at the merge code. Calls return 0 (or what the
+kernel returns) or -errno, and have their partial effects. Ranges are pages, [start, end).
 """
 
 from __future__ import annotations
 
-from errno import EACCES, EBADF, EBUSY, EFAULT, EINVAL, ENOMEM, ENOSYS, EPERM
-from typing import NamedTuple
+from collections.abc import Callable
+from errno import EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EFAULT, EINVAL, ENOMEM, ENOSYS, EPERM
 
-R, W, X, SHARED = 1, 2, 4, 8
+from naive_moves import Moves
+from naive_vmas import LOCKED, ONFAULT, SEALED, SHARED, UFFD, Page, R, W
+
 MAYWRITE, MAYSHARE = 0x20, 0x80
 MAY = 0x70
-ACCOUNT, NORESERVE, LOCKED, ONFAULT = 0x100000, 0x200000, 0x2000, 0x80000
+ACCOUNT, NORESERVE = 0x100000, 0x200000
 DONTCOPY, DONTDUMP, SEQ, RAND, WIPE = 0x20000, 0x4000000, 0x8000, 0x10000, 0x2000000
-HUGE, NOHUGE, MERGEABLE, SEALED = 0x20000000, 0x40000000, 0x80000000, 1 << 42
+HUGE, NOHUGE, MERGEABLE = 0x20000000, 0x40000000, 0x80000000
 
 UFFD_MISSING, UFFD_WP = 0x200, 0x1000
-UFFD = UFFD_MISSING | UFFD_WP
 
+DONTFORK, WIPEONFORK, KSM_ON = 10, 18, 12
 ADVICE = {
     0: (0, SEQ | RAND),
     1: (RAND, SEQ),
     2: (SEQ, RAND),
-    10: (DONTCOPY, 0),
+    DONTFORK: (DONTCOPY, 0),
     11: (0, DONTCOPY),
+    KSM_ON: (MERGEABLE, 0),
+    13: (0, MERGEABLE),
     14: (HUGE, NOHUGE),
     15: (NOHUGE, HUGE),
     16: (DONTDUMP, 0),
     17: (0, DONTDUMP),
-    18: (WIPE, 0),
+    WIPEONFORK: (WIPE, 0),
     19: (0, WIPE),
 }
 
-
-class Page(NamedTuple):
-    """What must be equal for two pages to lie in one VMA."""
-
-    flags: int
-    file: int  # 0: anonymous
-    offset: int  # page number in the file minus page number in memory
-    policy: object = None
-    name: str | None = None
-    uffd: int = 0  # userfaultfd context
+Change = Callable[[Page, int], "Page | int"]  # of a page and its number: the new page or -errno
 
 
-class Naive:
-    """Pages by number. Calls return 0 (or an address for mmap) or -errno, and have their partial effects."""
+class Naive(Moves):
+    """One process. release: of the kernel, (6, 12)."""
 
-    def __init__(
-        self, *, drops_account: bool, has_mseal: bool, names_shmem: bool, own_uffd: bool, checks_first: bool
-    ) -> None:
-        self.pages: dict[int, Page] = {}
+    def __init__(self, release: tuple[int, int], limit: int = 65530) -> None:
+        super().__init__(release, limit)
         self.shared: set[int] = set()  # kernel-made files of shared anonymous memory
-        self.drops_account = drops_account
-        self.has_mseal = has_mseal
-        self.names_shmem = names_shmem
-        self.own_uffd = own_uffd  # UFFDIO_UNREGISTER of another context's pages is refused
-        self.checks_first = checks_first  # mremap checks everything before it unmaps anything
+        self.mergeable = False  # PR_SET_MEMORY_MERGE
 
-    def runs(self) -> list[tuple[int, int, Page]]:
-        """(first page, page behind the last, what they are) of maximal runs."""
-        found: list[tuple[int, int, Page]] = []
-        for number, page in sorted(self.pages.items()):
-            if found and found[-1][1] == number and found[-1][2] == page:
-                found[-1] = (found[-1][0], number + 1, page)
-            else:
-                found.append((number, number + 1, page))
-        return found
+    def walk(
+        self,
+        start: int,
+        end: int,
+        change: Change,
+        *,
+        stop_at_hole: bool = False,
+        loses_tail: bool = False,
+        full: int = ENOMEM,
+        hole: int = ENOMEM,
+    ) -> int:
+        """Change [start, end) VMA by VMA; the first error ends it, a hole does or is told at the end.
 
-    def sealed(self, start: int, end: int) -> bool:
-        return any(n in self.pages and self.pages[n].flags & SEALED for n in range(start, end))
+        full, hole: the errno for the map limit and for a hole.
+        """
+        at, holes = start, False
+        while at < end:
+            if at not in self.pages:
+                if stop_at_hole:
+                    return -hole
+                at, holes = at + 1, True
+                continue
+            stop = min(end, self.extent(at)[1])
+            page = change(self.pages[at], at)
+            if isinstance(page, int):
+                return page
+            if page != self.pages[at] and self.modify(at, stop, page, loses_tail=loses_tail):
+                return -full
+            at = stop
+        return -hole if holes else 0
 
-    def mmap(self, start: int, end: int, prot: int, kind: str, file: int, offset: int, noreserve: bool) -> int:
-        """kind: private, shared (anonymous), file, file-shared, file-readonly (shared, opened read-only)."""
+    # -- mmap, munmap, brk -----------------------------------------------------------------------
+
+    def mmap(
+        self,
+        start: int,
+        end: int,
+        prot: int,
+        kind: str,
+        file: int,
+        offset: int,
+        *,
+        more: int = 0,
+        populate: bool = False,
+        replace: bool = True,
+    ) -> int:
+        """MAP_FIXED, or MAP_FIXED_NOREPLACE.
+
+        kind: private, shared (anonymous), file, file-shared, file-readonly (shared, opened read-only).
+        more: LOCKED, NORESERVE.
+        """
+        if len(self.starts) > self.limit:
+            return -ENOMEM
+        if not replace and any(n in self.pages for n in range(start, end)):
+            return -EEXIST
         if kind == "file-readonly" and prot & W:
             return -EACCES
-        if self.sealed(start, end):
-            return -EPERM
-        flags = prot | MAY | (NORESERVE if noreserve else 0)
+        failed = self.remove(start, end)
+        if failed:
+            return failed
+        flags = prot | MAY | more
         delta = 0
         if kind in ("shared", "file-shared"):
             flags |= SHARED | MAYSHARE
@@ -87,154 +116,188 @@ class Naive:
             flags = (flags | MAYSHARE) & ~MAYWRITE
         if kind == "shared":
             self.shared.add(file)
-        if kind.startswith("file") or kind == "shared":
+        if kind != "private":
             delta = (offset if kind != "shared" else 0) - start
         if flags & (W | SHARED | NORESERVE) == W:
             flags |= ACCOUNT
-        for n in range(start, end):
-            self.pages[n] = Page(flags, file if kind != "private" else 0, delta)
+        self.new(start, end, Page(flags, file if kind != "private" else 0, delta))
+        if populate or more & LOCKED:
+            self.populate(start, end)
         return 0
 
     def munmap(self, start: int, end: int) -> int:
-        if self.sealed(start, end):
-            return -EPERM
-        for n in range(start, end):
-            self.pages.pop(n, None)
-        return 0
+        return self.remove(start, end)
+
+    def brk(self, heap: int, old: int, new: int) -> int:
+        """The heap from page `heap` on goes from `old` pages to `new`. Returns how many it has then."""
+        low, high = heap + min(old, new), heap + max(old, new)
+        if new < old:
+            return old if self.remove(low, high) else new
+        if new > old:
+            if len(self.starts) > self.limit:
+                return old
+            self.grow_heap(low, high, Page(R | W | MAY | ACCOUNT, 0, 0))
+        return new
+
+    # -- flags -----------------------------------------------------------------------------------
 
     def mprotect(self, start: int, end: int, prot: int) -> int:
         """Stops at the first hole, missing right or sealed page; what lies before is changed."""
-        for n in range(start, end):
-            page = self.pages.get(n)
-            if page is None:
-                return -ENOMEM
-            new = page.flags & ~7 | prot
-            if prot & W and not page.flags & MAYWRITE:
-                return -EACCES
-            if page.flags & SEALED:
-                return -EPERM
-            if new != page.flags:
-                if prot & W:
-                    if not page.flags & (ACCOUNT | W | SHARED | NORESERVE):
-                        new |= ACCOUNT
-                elif page.flags & ACCOUNT and self.drops_account and page.file == 0:
-                    new &= ~ACCOUNT
-            self.pages[n] = page._replace(flags=new)
+        at = start
+        while at < end:
+            stop = min(end, self.extent(at)[1]) if at in self.pages else end
+            before = self.pages.get(at)
+            error = self.walk(at, stop, lambda page, n: self._protected(page, n, prot), stop_at_hole=True)
+            if error:
+                return error
+            if before and before.flags & (W | SHARED | LOCKED) == LOCKED and prot & W and not before.flags & ONFAULT:
+                self.write(at)
+            at = stop
         return 0
+
+    def _protected(self, page: Page, n: int, prot: int) -> Page | int:
+        new = page.flags & ~7 | prot
+        if prot & W and not page.flags & MAYWRITE:
+            return -EACCES
+        if page.flags & SEALED:
+            return -EPERM
+        if new == page.flags:
+            return page
+        if prot & W:
+            if not page.flags & (ACCOUNT | W | SHARED | NORESERVE):
+                new |= ACCOUNT
+        elif self.release >= (6, 6) and page.file == 0 and not self.chains[n]:
+            new &= ~ACCOUNT
+        return page._replace(flags=new)
 
     def madvise(self, start: int, end: int, advice: int) -> int:
         """Passes over holes and says so at the end; stops at what an advice refuses."""
         on, off = ADVICE[advice]
-        hole = False
-        for n in range(start, end):
-            page = self.pages.get(n)
-            if page is None:
-                hole = True
-                continue
-            destructive = advice in (10, 18)
-            if destructive and page.flags & SEALED and page.file == 0 and not page.flags & W:
-                return -EPERM
-            if advice == 18 and (page.file or page.flags & SHARED):
-                return -EINVAL
-            self.pages[n] = page._replace(flags=page.flags & ~off | on)
-        return -ENOMEM if hole else 0
 
-    def mlock2(self, start: int, end: int, lock: bool) -> int:
-        """With MLOCK_ONFAULT, so that nothing is written."""
-        for n in range(start, end):
-            page = self.pages.get(n)
-            if page is None:
-                return -ENOMEM
-            flags = page.flags & ~(LOCKED | ONFAULT)
-            self.pages[n] = page._replace(flags=flags | LOCKED | ONFAULT if lock else flags)
+        def change(page: Page, _: int) -> Page | int:
+            if advice in (DONTFORK, WIPEONFORK) and page.flags & SEALED and page.file == 0 and not page.flags & W:
+                return -EPERM
+            if advice == WIPEONFORK and (page.file or page.flags & SHARED):
+                return -EINVAL
+            if advice == KSM_ON and page.flags & (SHARED | MAYSHARE):
+                return page
+            return page._replace(flags=page.flags & ~off | on)
+
+        return self.walk(start, end, change, full=EAGAIN)
+
+    def _holes(self, start: int, end: int) -> bool:
+        return any(n not in self.pages for n in range(start, end))
+
+    def mlock(self, start: int, end: int, lock: int) -> int:
+        """lock: LOCKED, LOCKED | ONFAULT, or 0 for munlock."""
+
+        def change(page: Page, _: int) -> Page:
+            return page._replace(flags=page.flags & ~(LOCKED | ONFAULT) | lock)
+
+        error = self.walk(start, end, change, stop_at_hole=True)
+        if error or lock != LOCKED:
+            return error
+        return 0 if self.populate(start, end, until_refused=True) else -ENOMEM
+
+    def guard(self, start: int, end: int) -> int:
+        """MADV_GUARD_INSTALL: counts as written, VMA by VMA; locked memory takes none."""
+        if self.release < (6, 13):
+            return -EINVAL
+
+        def change(page: Page, n: int) -> Page | int:
+            if page.file == 0 and page.flags & SEALED and not page.flags & W:
+                return -EPERM
+            if page.flags & LOCKED:
+                return -EINVAL
+            if page.file == 0:
+                self.write(n)
+            return page
+
+        return self.walk(start, end, change)
+
+    def mseal(self, start: int, end: int) -> int:
+        if self.release < (6, 10):
+            return -ENOSYS
+        if self._holes(start, end):
+            return -ENOMEM
+        return self.walk(start, end, lambda page, _: page._replace(flags=page.flags | SEALED))
+
+    def memory_merge(self, on: bool) -> int:
+        """PR_SET_MEMORY_MERGE: in place, nothing merges."""
+        if self.release < (6, 4):
+            return -EINVAL
+        self.mergeable = on
+        for n, page in self.pages.items():
+            if not page.flags & (SHARED | MAYSHARE):
+                self.pages[n] = page._replace(flags=page.flags & ~MERGEABLE | (MERGEABLE if on else 0))
         return 0
+
+    # -- policy, name, userfaultfd -----------------------------------------------------------------
 
     def mbind(self, start: int, end: int, policy: object) -> int:
         mapped = [n in self.pages for n in range(start, end)]
         if (policy is not None and not all(mapped)) or not any(mapped):
             return -EFAULT
-        for n in range(start, end):
-            if n in self.pages:
-                self.pages[n] = self.pages[n]._replace(policy=policy)
-        return 0
+        return self.walk(start, end, lambda page, _: page._replace(policy=policy), hole=0)
 
     def anon_name(self, start: int, end: int, name: str | None) -> int:
-        hole = False
-        for n in range(start, end):
-            page = self.pages.get(n)
-            if page is None:
-                hole = True
-                continue
-            if page.file and not (self.names_shmem and page.file in self.shared):
-                return -EBADF
-            self.pages[n] = page._replace(name=name)
-        return -ENOMEM if hole else 0
+        """Refused on files; memory shared by fork has names since 6.2."""
 
-    def can_uffd(self, page: Page) -> bool:
+        def change(page: Page, _: int) -> Page | int:
+            if page.file and not (self.release >= (6, 2) and page.file in self.shared):
+                return -EBADF
+            return page._replace(name=name)
+
+        return self.walk(start, end, change, full=EAGAIN)
+
+    def _can_uffd(self, page: Page) -> bool:
         """Anonymous memory, private or shared; not the files of a disk."""
         return page.file == 0 or page.file in self.shared
 
     def uffd_register(self, start: int, end: int, ctx: int, mode: int) -> int:
         """Everything is checked, page by page, before anything changes; holes are passed over."""
-        pages = {n: self.pages[n] for n in range(start, end) if n in self.pages}
+        pages = [self.pages[n] for n in range(start, end) if n in self.pages]
         if not pages:
             return -EINVAL
-        for page in pages.values():
-            if not self.can_uffd(page):
+        for page in pages:
+            if not self._can_uffd(page):
                 return -EINVAL
             if not page.flags & MAYWRITE:
                 return -EPERM
             if page.uffd not in (0, ctx):
                 return -EBUSY
-        for n, page in pages.items():
-            if page.uffd != ctx or page.flags & mode != mode:
-                self.pages[n] = page._replace(flags=page.flags & ~UFFD | mode, uffd=ctx)
-        return 0
+
+        def change(page: Page, _: int) -> Page:
+            if page.uffd == ctx and page.flags & mode == mode:
+                return page
+            return page._replace(flags=page.flags & ~UFFD | mode, uffd=ctx)
+
+        return self._uffd_walk(start, end, change)
 
     def uffd_unregister(self, start: int, end: int, ctx: int) -> int:
-        pages = {n: self.pages[n] for n in range(start, end) if n in self.pages}
+        """Since 6.17 what another context registered is not for this one to free."""
+        pages = [self.pages[n] for n in range(start, end) if n in self.pages]
         if not pages:
             return -EINVAL
-        for page in pages.values():
-            if not self.can_uffd(page) or (self.own_uffd and page.uffd not in (0, ctx)):
-                return -EINVAL
-        for n, page in pages.items():
-            self.pages[n] = page._replace(flags=page.flags & ~UFFD, uffd=0)
-        return 0
+        foreign = self.release >= (6, 17)
+        if any(not self._can_uffd(p) or (foreign and p.uffd not in (0, ctx)) for p in pages):
+            return -EINVAL
+        return self._uffd_walk(start, end, lambda page, _: page._replace(flags=page.flags & ~UFFD, uffd=0))
 
-    def mremap(self, start: int, end: int, target: int) -> int:
-        """MREMAP_FIXED to another place, same length. Assumes one run of pages, none sealed, no userfaultfd."""
-        shift = start - target
-        moved = [self.pages[n] for n in range(start, end)]
-        for n in range(target, target + end - start):
-            self.pages.pop(n, None)
-        for n in range(start, end):
-            self.pages.pop(n, None)
-        for n, page in enumerate(moved, target):
-            self.pages[n] = page if page.file == 0 else page._replace(offset=page.offset + shift)
-        return 0
+    def _uffd_walk(self, start: int, end: int, change: Change) -> int:
+        return self.walk(start, end, change, loses_tail=self.release < (6, 4), hole=0)
 
-    def brk(self, heap: int, count: int) -> None:
-        """The heap has `count` pages from page `heap` on."""
-        for n in range(heap, heap + 64):
-            if n < heap + count:
-                self.pages.setdefault(n, Page(R | W | MAY | ACCOUNT, 0, 0))
-            else:
-                self.pages.pop(n, None)
+    # -- fork ------------------------------------------------------------------------------------
 
     def fork(self) -> None:
-        """Go on as the child: no locks, no userfaultfd, and what was not to be copied is gone."""
-        for n, page in list(self.pages.items()):
-            if page.flags & DONTCOPY:
-                del self.pages[n]
-            else:
-                self.pages[n] = page._replace(flags=page.flags & ~(LOCKED | ONFAULT | UFFD), uffd=0)
-
-    def mseal(self, start: int, end: int) -> int:
-        if not self.has_mseal:
-            return -ENOSYS
-        if any(n not in self.pages for n in range(start, end)):
-            return -ENOMEM
-        for n in range(start, end):
-            self.pages[n] = self.pages[n]._replace(flags=self.pages[n].flags | SEALED)
-        return 0
+        """Go on as the child: no locks, no userfaultfd, and what was not to be copied is gone. Nothing merges."""
+        for run in self.vmas():
+            for n in range(run.start, run.end):
+                if run.page.flags & DONTCOPY:
+                    del self.pages[n], self.chains[n]
+                    self.starts.discard(n)
+                    continue
+                self.pages[n] = run.page._replace(flags=run.page.flags & ~(LOCKED | ONFAULT | UFFD), uffd=0)
+                if run.page.flags & WIPE:
+                    self.chains[n] = ()
+        self.inherit()
