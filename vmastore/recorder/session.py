@@ -22,6 +22,7 @@ from vmastore.recorder.watch import Point, Watch
 
 _PIPE_SIZE = 1 << 20
 _TICK_S = 0.1  # how often anything but the log is looked at
+_PAUSE_S = 0.001  # strace writes each half of a line by itself: let some come together
 _CLOCK_S = 1.0  # how often the clocks are read together
 _PASS_ON_S = 0.3  # how long a program may take to get a terminal's signal by itself
 
@@ -109,6 +110,8 @@ class Session:
                 first = False
             if points:
                 self.holder.take(points)
+            else:
+                time.sleep(_PAUSE_S)
             if time.monotonic() >= self._next_tick:
                 self._tick()
 
