@@ -101,7 +101,10 @@ class _Results(dict[bytes, _Outcome]):
     def __missing__(self, text: bytes) -> _Outcome:
         number = _NUMBER.match(text)
         if number:
-            outcome: _Outcome = (int(number[1], 0), 0, False)
+            address = number[1]
+            outcome: _Outcome = (int(address, 0), 0, False)
+            if address.startswith(b"0x") and len(values.INT) < values.MEMO_LIMIT:
+                values.INT[address] = outcome[0] or 0  # a later call is about to name it
         else:
             result = parse_result(text)
             if result.value is None or result.duration_ns is not None or result.decoration:
@@ -186,7 +189,7 @@ class FastPath:
                 if rest[0] == _LESS_THAN:
                     head, _, rest = rest.partition(b" resumed>")
                     name, read = _RESUMED[head]
-                    joined, text, *_ = opened[tid]
+                    joined, text = opened[tid][:2]
                     if joined != name:
                         raise Unparsed
                     rest = text + rest

@@ -95,12 +95,22 @@ MASK64 = (1 << 64) - 1
 
 
 def _unsigned(token: bytes) -> int:
-    if token.startswith(b"0x"):
-        try:
-            return int(token, 16) & MASK64
-        except ValueError:
-            pass
     return number(bare(token)) & MASK64
+
+
+class _Unsigned(Memo):
+    """Addresses and lengths: addresses are ever new ones, and parsed in one step."""
+
+    def __missing__(self, token: bytes) -> int:
+        try:
+            value = int(token, 16) & MASK64 if token[:2] == b"0x" else self.parse(token)
+        except ValueError:
+            value = self.parse(token)
+        if len(token) <= MEMO_TOKEN:
+            if len(self) >= MEMO_LIMIT:
+                self.clear()
+            self[token] = value
+        return value
 
 
 def _signed32(token: bytes) -> int:
@@ -119,7 +129,7 @@ def _either(table: Table, otherwise: Callable[[bytes], int]) -> Callable[[bytes]
     return parse
 
 
-INT = Memo(_unsigned)
+INT = _Unsigned(_unsigned)
 SIGNED = Memo(_signed32)
 FD = Memo(_either(constants.DIRFD, _signed32))
 PROT = Memo(flags_parser(constants.PROT))
