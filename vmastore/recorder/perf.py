@@ -73,7 +73,7 @@ class Perf:
     def _try(self, mode: Mode, pid: int) -> bool:
         assert self._path is not None
         control, ack = os.pipe(), os.pipe()
-        line = [self._path, "record", "-q", "-c", "1", "-m", "8M" if os.geteuid() == 0 else "64", "-D", "-1"]
+        line = [self._path, "record", "-q", "-B", "-N", "-c", "1", "-m", _buffer(), "-D", "-1"]
         line += [f"--control=fd:{control[0]},{ack[1]}", "-o", str(self._output), *mode.options, "-p", str(pid)]
         with self._errors.open("wb") as errors:
             process = subprocess.Popen(
@@ -137,6 +137,14 @@ class Perf:
             process.stdout.close()
             process.kill()
             process.wait()
+
+
+def _buffer() -> str:
+    """The size of perf's buffer of each processor: 128 MiB in all, where the user may lock so much."""
+    if os.geteuid() != 0:
+        return "256K"
+    each = min(8 << 20, (128 << 20) // (os.cpu_count() or 1))
+    return f"{max(512, 1 << (each.bit_length() - 11))}K"
 
 
 def _enable(control: int, ack: int) -> bool:
