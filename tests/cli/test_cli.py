@@ -5,15 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 DATA = Path(__file__).parent.parent / "data"
 SAMPLE = DATA / "vmafuzz" / "all-6.1.jsonl.gz"
+OTHER = DATA / "maprec" / "ls.maprec.jsonl.gz"
 
 
 class Shell:
@@ -23,10 +26,12 @@ class Shell:
         self.folder = folder
         self.env = {**os.environ, "COLUMNS": "100"}
         self.env.pop("VMASTORE_STORE", None)
+        self.before: tuple[str, ...] = ()  # a program that starts the command
+        self.code = "from vmastore.cli.main import main; main()"
 
     def run(self, *words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """One command; nothing is asserted."""
-        command = [sys.executable, "-c", "from vmastore.cli.main import main; main()", *map(str, words)]
+        command = [*self.before, sys.executable, "-c", self.code, *map(str, words)]
         return subprocess.run(command, cwd=self.folder, env=self.env, input=stdin, capture_output=True, text=True)
 
     def ok(self, *words: str | Path) -> str:
@@ -263,13 +268,33 @@ def test_a_truncated_recording_names_the_line(shell: Shell, tmp_path: Path) -> N
     assert "cut.jsonl:" in shell.fails("import", tmp_path / "cut.jsonl", "--strict", "--name", "x", "--store", "y.db")
 
 
-def test_a_read_only_store_can_be_read(filled: Shell) -> None:
-    """A store in a folder that cannot be written is one clear error for a write."""
+def test_a_store_that_may_not_be_written_is_one_error(filled: Shell) -> None:
+    """A write to a read-only store names it and leaves it as it was: for root too, once it has no capabilities."""
     if os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write anywhere, and setpriv is not there to take that away")
+        filled.before = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
     place = filled.folder / "vmastore.db"
+    before = place.read_bytes()
     place.chmod(0o444)
-    assert "vmastore.db" in filled.fails("import", SAMPLE, "--name", "other")
+    error = filled.fails("import", OTHER, "--name", "other")
+    assert error.startswith("Error: ") and "vmastore.db" in error
+    assert place.read_bytes() == before
+
+
+def test_a_locked_store_is_one_error(filled: Shell) -> None:
+    """A write while another program writes is given up after a wait; nothing is lost, and readers read on."""
+    filled.code = "from vmastore.store import engine; engine.BUSY_SECONDS = 0.1; " + filled.code
+    place = filled.folder / "vmastore.db"
+    before = place.read_bytes()
+    with closing(sqlite3.connect(place, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        error = filled.fails("import", OTHER, "--name", "other")
+        assert error.startswith("Error: ") and "vmastore.db" in error and "locked" in error
+        assert len(json.loads(filled.ok("traces", "--json"))) == 1
+        other.execute("ROLLBACK")
+    assert place.read_bytes() == before
+    filled.ok("import", OTHER, "--name", "other")
 
 
 @pytest.mark.parametrize(
