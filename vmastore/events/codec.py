@@ -51,11 +51,29 @@ def to_signed(value: int | None) -> int | None:
 
 
 def chain(previous: bytes, seq: int, call: str, row: Row, site: str | None) -> bytes:
-    """The hash of an event, over its stored row and the hash before it (blake2b, 16 bytes).
-
-    Numbers of interned strings stay out: the call and the site go in by name.
-    """
+    """The hash of a stored row: numbers of interned strings stay out, the call and the site go in by name."""
     mm, pid, tid, ts_ns, _, args, result, errno, file, injected, _, line, offset = row
+    return link(previous, seq, mm, pid, tid, ts_ns, call, args, result, errno, file, injected, site, line, offset)
+
+
+def link(
+    previous: bytes,
+    seq: int,
+    mm: int,
+    pid: int,
+    tid: int,
+    ts_ns: int | None,
+    call: str,
+    args: str,
+    result: int | None,
+    errno: int,
+    file: int | None,
+    injected: int,
+    site: str | None,
+    line: int | None,
+    offset: int | None,
+) -> bytes:
+    """The hash of an event, over its fields as stored and the hash before it (blake2b, 16 bytes)."""
     text = (
         f"{seq}\x1f{mm}\x1f{pid}\x1f{tid}\x1f{ts_ns}\x1f{call}\x1f{args}\x1f{result}\x1f{errno}\x1f{file}"
         f"\x1f{injected}\x1f{'' if site is None else '+' + site}\x1f{line}\x1f{offset}"

@@ -8,32 +8,33 @@ from vmastore.events.types import Event
 
 _FORKS = {"fork", "clone", "clone3", "vfork"}
 _EXECS = {"execve", "execveat"}
+LIFE = _FORKS | _EXECS | {"exit"}  # the calls that begin or end an address space
 
 
 class AddressSpaces:
     """Collects what a batch of events says of address spaces, then writes it."""
 
     def __init__(self) -> None:
-        self._born: dict[int, tuple[int, int | None, str, int]] = {}
+        self.born: dict[int, tuple[int, int | None, str, int]] = {}
         self._died: dict[int, int] = {}
         self._left: dict[int, tuple[int, int]] = {}  # by exec: (event, process); another's (vfork) stays
 
     def note(self, event: Event) -> None:
-        """Take one event in."""
-        if event.mm and event.mm not in self._born:
-            self._born[event.mm] = (event.pid, None, "attach", event.seq)
+        """Take one event in. One whose mm is in `born` already and whose call is not in LIFE says nothing."""
+        if event.mm and event.mm not in self.born:
+            self.born[event.mm] = (event.pid, None, "attach", event.seq)
         args = event.args
         if event.call in _FORKS and not event.errno and len(args) > 1 and args[1] and args[1] != event.mm:
-            self._born[args[1]] = (event.result or 0, event.mm, "fork", event.seq)
+            self.born[args[1]] = (event.result or 0, event.mm, "fork", event.seq)
         elif event.call in _EXECS and not event.errno and len(args) > 2 and args[2]:
-            self._born[args[2]] = (event.pid, event.mm or None, "exec", event.seq)
+            self.born[args[2]] = (event.pid, event.mm or None, "exec", event.seq)
             self._left.setdefault(event.mm, (event.seq, event.pid))
         elif event.call == "exit" and len(args) > 2 and args[2]:
             self._died[event.mm] = event.seq
 
     def write(self, connection: Connection, trace: int) -> None:
         """Store what is new; an address space that is known keeps its birth."""
-        born = [(trace, mm, *facts) for mm, facts in self._born.items()]
+        born = [(trace, mm, *facts) for mm, facts in self.born.items()]
         if born:
             connection.exec_driver_sql(
                 "INSERT INTO address_space_t (trace,mm,pid,parent_mm,origin,born_seq) VALUES (?,?,?,?,?,?)"

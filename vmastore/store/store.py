@@ -15,14 +15,15 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
-from vmastore.events.codec import GENESIS, Row, chain, clean, decode, encode_args, pack_maps, to_signed, unpack_maps
-from vmastore.events.types import CALLS, Event, FileInfo, TraceHeader
+from vmastore.events.codec import GENESIS, clean, decode, unpack_maps
+from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.store import migrate
 from vmastore.store.engine import check_file, make_engine, reader, to_url
+from vmastore.store.rows import COLUMNS, Names, event_rows
 from vmastore.store.spaces import AddressSpaces
 
 BATCH = 5_000  # events a transaction
-_EVENT_COLUMNS = "mm,pid,tid,ts_ns,call,args,result,errno,file,injected,site,source_line,source_offset"
+_EVENT_COLUMNS = COLUMNS
 _INSERT = f"INSERT INTO event_t (trace,seq,{_EVENT_COLUMNS},hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _FILE = "INSERT OR REPLACE INTO file_t VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 
@@ -80,9 +81,8 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._calls: dict[str, int] = {}
+        self._names = Names()
         self._call_names: dict[int, str] = {}
-        self._sites: dict[str, int] = {}
 
     def __enter__(self) -> Store:
         return self
@@ -205,21 +205,9 @@ class Store:
         events: Sequence[Event],
         files: Sequence[FileInfo],
     ) -> int:
-        rows: list[tuple[Any, ...]] = []
-        observed: list[tuple[int, int, bytes]] = []
         spaces = AddressSpaces()
-        for event in events:
-            version += 1
-            if event.site is not None and not event.site.isascii():
-                event = event._replace(site=clean(event.site))
-            if event.seq != version:
-                raise ConcurrencyError(f"trace {trace}: event {event.seq} does not follow on {version - 1}")
-            row, payload = self._row(connection, event)
-            if payload is not None:
-                observed.append((trace, version, payload))
-            previous = chain(previous, version, event.call, row, event.site)
-            rows.append((trace, version, *row, previous))
-            spaces.note(event)
+        rows, observed = event_rows(connection, self._names, trace, version, previous, events, spaces)
+        version += len(rows)
         if rows:
             try:
                 connection.exec_driver_sql(_INSERT, rows)
@@ -228,7 +216,7 @@ class Store:
                     f"events {events[0].seq} to {version}: a number does not fit 64 bits", hint="nothing was stored"
                 ) from None
             connection.exec_driver_sql(
-                "UPDATE trace_t SET head_seq=?, head_hash=? WHERE trace=?", (version, previous, trace)
+                "UPDATE trace_t SET head_seq=?, head_hash=? WHERE trace=?", (version, rows[-1][-1], trace)
             )
         if observed:
             connection.exec_driver_sql("INSERT INTO observed_t VALUES (?,?,?)", observed)
@@ -236,49 +224,6 @@ class Store:
             connection.exec_driver_sql(_FILE, [(trace, *_storable(f)) for f in files])
         spaces.write(connection, trace)
         return version
-
-    def _row(self, connection: Connection, event: Event) -> tuple[Row, bytes | None]:
-        payload = None
-        if event.call == "maps":
-            args, payload = pack_maps(event.args)
-        else:
-            args = encode_args(event.args)
-        site = event.site
-        row = (
-            event.mm,
-            event.pid,
-            event.tid,
-            event.ts_ns,
-            self._calls.get(event.call) or self._intern_call(connection, event.call),
-            args,
-            to_signed(event.result),
-            event.errno,
-            event.file,
-            int(event.injected),
-            None if site is None else self._sites.get(site) or self._intern_site(connection, site),
-            event.source_line,
-            event.source_offset,
-        )
-        return row, payload
-
-    def _intern_call(self, connection: Connection, name: str) -> int:
-        row = connection.exec_driver_sql("SELECT call FROM call_t WHERE name=?", (name,)).fetchone()
-        if row is None:
-            connection.exec_driver_sql(
-                "INSERT INTO call_t (name, arg_names) VALUES (?,?)", (name, json.dumps(CALLS.get(name, ())))
-            )
-            return self._intern_call(connection, name)
-        self._calls[name] = row[0]
-        self._call_names[row[0]] = name
-        return int(row[0])
-
-    def _intern_site(self, connection: Connection, text: str) -> int:
-        row = connection.exec_driver_sql("SELECT site FROM site_t WHERE text=?", (text,)).fetchone()
-        if row is None:
-            connection.exec_driver_sql("INSERT INTO site_t (text) VALUES (?)", (text,))
-            return self._intern_site(connection, text)
-        self._sites[text] = row[0]
-        return int(row[0])
 
     def import_events(self, info: TraceInfo, reader: Any, *, batch: int = BATCH) -> TraceInfo:
         """Stream a reader's events in, batch by batch; an interrupted import goes on where it stopped.
