@@ -194,14 +194,26 @@ class Mm:
         if self.dirty is not None:
             self.dirty.append(vma)
 
+    def remove_run(self, vmas: list[Vma]) -> None:
+        """Take out VMAs that follow one another: at least one."""
+        prev, nxt = vmas[0].prev, vmas[-1].next
+        prev.next = nxt
+        nxt.prev = prev
+        remove = self.index.remove
+        for vma in vmas:
+            remove(vma.vm_start)
+        self.map_count -= len(vmas)
+        self.cached = nxt
+        if self.dirty is not None:
+            self.dirty.extend(vmas)
+
     def set_start(self, vma: Vma, vm_start: int) -> None:
-        self.index.remove(vma.vm_start)
+        self.index.move(vma.vm_start, vm_start)
         if self.dirty is not None:  # the old start is no more
             gone = Vma(vma.vm_start, vma.vm_start, vma.attrs)
             self.dirty.append(gone)
             self.dirty.append(vma)
         vma.vm_start = vm_start
-        self.index.add(vm_start, vma)
 
     def set_end(self, vma: Vma, vm_end: int) -> None:
         vma.vm_end = vm_end

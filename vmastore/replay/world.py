@@ -22,7 +22,7 @@ _CONFIG_FLAGS = ("anon_name", "userfaultfd", "ksm", "hugepage", "numa", "soft_di
 class Outcome:
     """What one event did: the decisions of the merge/split API, the result, how sure that is."""
 
-    __slots__ = ("certain", "decisions", "divergence", "errno", "map_count", "mm", "result", "seq")
+    __slots__ = ("decisions", "divergence", "errno", "map_count", "mm", "result", "seq")
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class Outcome:
         self.result = result  # as replay predicts it; None when it failed
         self.errno = errno
         self.divergence = divergence
-        self.certain = True
-        for decision in decisions:
-            if not decision.certain:
-                self.certain = False
-                break
+
+    @property
+    def certain(self) -> bool:
+        """Whether no unknown of the trace could have made it otherwise."""
+        return all(d.certain for d in self.decisions)
 
     @property
     def merges(self) -> int:
@@ -170,35 +170,26 @@ class World:
         mm = self.mms.get(event.mm)
         if mm is None:
             mm = self.mm(event.mm)
-        handler = HANDLERS.get(event.call)
-        if handler is None or event.injected:
-            return Outcome(event.seq, event.mm, [], mm.map_count, event.result, event.errno, None)
-        known = event.result is not None or event.errno != 0
+        seq, number, _, _, _, call, _, result, errno, _, injected, _, _, _ = event  # at once: it is a tuple
+        handler = HANDLERS.get(call)
+        if handler is None or injected:
+            return Outcome(seq, number, [], mm.map_count, result, errno, None)
+        known = result is not None or errno != 0
         mm.observed = known
-        mm.expect_result = event.result
-        mm.expect_errno = event.errno
-        if known and not event.errno and not mm.complete:
+        mm.expect_result = result
+        mm.expect_errno = errno
+        if known and not errno and not mm.complete:
             prepare(mm, event)
         try:
             got = handler(self, mm, event)
         except Oops:
             self.oops = True
             decisions, mm.decisions = mm.decisions, []
-            return Outcome(event.seq, event.mm, decisions, mm.map_count, None, 0, "oops: error pointer dereferenced")
-        return self._outcome(mm, event, got, known)
-
-    def _outcome(self, mm: Mm, event: Event, got: int | None, known: bool) -> Outcome:
-        decisions = mm.decisions
-        if decisions:
-            mm.decisions = []
-        if got is None:
-            return Outcome(event.seq, event.mm, decisions, mm.map_count, event.result, event.errno, None)
-        errno = -got if -4096 < got < 0 else 0
-        result = None if errno else got
-        divergence = None
-        if known and (errno != event.errno or (not errno and result != event.result)):
-            divergence = f"replay: {answer(result, errno)}, kernel: {answer(event.result, event.errno)}"
-        return Outcome(event.seq, event.mm, decisions, mm.map_count, result, errno, divergence)
+            return Outcome(seq, number, decisions, mm.map_count, None, 0, "oops: error pointer dereferenced")
+        decisions, mm.decisions = mm.decisions, []
+        if got is None or (got == result and not errno and got >= 0):
+            return Outcome(seq, number, decisions, mm.map_count, result, errno, None)
+        return _unlike(event, mm, decisions, got, known)
 
     def load(self, number: int, lines: list[ObservedVma]) -> Mm:
         """Make the address space what was observed (a baseline)."""
@@ -206,6 +197,16 @@ class World:
         known = [f for f in self.files.values() if f.path is not None]
         load(mm, lines, self.images, known)
         return mm
+
+
+def _unlike(event: Event, mm: Mm, decisions: list[Decision], got: int, known: bool) -> Outcome:
+    """The outcome of a call that failed, or whose answer the trace does not show or shows otherwise."""
+    errno = -got if -4096 < got < 0 else 0
+    result = None if errno else got
+    divergence = None
+    if known and (errno != event.errno or (not errno and result != event.result)):
+        divergence = f"replay: {answer(result, errno)}, kernel: {answer(event.result, event.errno)}"
+    return Outcome(event.seq, event.mm, decisions, mm.map_count, result, errno, divergence)
 
 
 def _policy(faults: str) -> str:

@@ -44,6 +44,12 @@ def is_certain(vmas: list[Vma], decide: Callable[..., str]) -> bool:
 
 def absorb_unsure(survivor: Vma, parts: tuple[Vma, ...]) -> None:
     """The survivor of a merge is surely written if a part surely was, unsure if a part was unsure."""
+    if not survivor.unsure:
+        for part in parts:
+            if part.unsure:
+                break
+        else:
+            return
     all_parts = (survivor, *parts)
     if any(v.anon_vma is not None and not v.unsure for v in all_parts):
         survivor.unsure = 0

@@ -115,15 +115,15 @@ def _expand(
     copied: Vma | None,
 ) -> tuple[Vma, str, int]:
     """Grow the survivor (vma_expand)."""
-    parts = tuple(v for v, why in ((prev, why_prev), (nxt, why_next)) if why is None)
-    sticky = mm.env.sticky and sticky_bits(mm, parts if copied is None else (*parts, copied))
-    target = parts[0]
-    source = [nxt] if len(parts) == 2 else []
+    target = prev if why_prev is None else nxt
+    source = [nxt] if why_prev is None and why_next is None else []
+    sticky = mm.env.sticky and sticky_bits(mm, (target, *source) if copied is None else (target, *source, copied))
     if copied is not None and not _forgets_anon_vma(mm.rules, prev, copied):
         source.append(copied)
-    for part in source:
-        dup_anon_vma(target, part)
-    absorb_unsure(target, tuple(source))
+    if source:
+        for part in source:
+            dup_anon_vma(target, part)
+        absorb_unsure(target, tuple(source))
     if why_prev is None:
         removed = int(why_next is None)
         new_end = nxt.vm_end if removed else end

@@ -102,6 +102,7 @@ def _map(mm: Mm, addr: int, end: int, attrs: VmaAttrs, make_file: str | None, ad
         flags &= ~VM_LOCKED_MASK
     if flags != merged.attrs.vm_flags:
         merged.attrs = merged.attrs.with_flags(flags)
+    mm.cached = merged
     return merged
 
 

@@ -62,14 +62,15 @@ def _any_sealed(vma: Vma, end: int) -> bool:
 
 def complete(mm: Mm, start: int, end: int, vmas: list[Vma]) -> None:
     """Take the gathered VMAs out, and the page tables that nobody else uses (free_pgtables)."""
-    for vma in vmas:
-        mm.remove(vma)
-    if mm.pmds and vmas:
-        first, last = vmas[0].vm_start // PMD_SIZE, (vmas[-1].vm_end - 1) // PMD_SIZE
+    if not vmas:
+        return
+    prev, nxt = vmas[0].prev, vmas[-1].next
+    mm.remove_run(vmas)
+    if mm.pmds:
+        # the hole reaches from prev to nxt: nobody else can use a page table in it
+        first = max(vmas[0].vm_start // PMD_SIZE, -(-prev.vm_end // PMD_SIZE))
+        last = min((vmas[-1].vm_end - 1) // PMD_SIZE, nxt.vm_start // PMD_SIZE - 1)
         if last - first > len(mm.pmds):
-            region = [r for r in mm.pmds if first <= r <= last]
+            mm.pmds.difference_update([r for r in mm.pmds if first <= r <= last])
         else:
-            region = [r for r in range(first, last + 1) if r in mm.pmds]
-        for r in region:
-            if mm.find_vma_intersection(r * PMD_SIZE, (r + 1) * PMD_SIZE) is None:
-                mm.pmds.discard(r)
+            mm.pmds.difference_update(range(first, last + 1))
