@@ -75,13 +75,13 @@ def fault(mm: Mm, addr: int, length: int, write: bool, outcome: str | None = Non
 def _fault_page(mm: Mm, addr: int, write: bool, seen: str) -> bool:
     """seen: '.' served, 'S' SIGSEGV (a guard page, if the VMA permits the access), 'B' SIGBUS."""
     vma = mm.find_vma(addr)
-    if vma.vm_start > addr and (
-        not vma.attrs.vm_flags & VM_GROWSDOWN or not grow_stack(mm, vma, addr, sure=seen == ".")
-    ):
-        return False
+    if vma.vm_start > addr:
+        if not vma.attrs.vm_flags & VM_GROWSDOWN or not grow_stack(mm, vma, addr, sure=seen == "."):
+            return False
+        vma = mm.find_vma(addr)
     if seen == "S":
         return False
-    return access_page(mm, mm.find_vma(addr), addr, write) and seen == "."
+    return access_page(mm, vma, addr, write) and seen == "."
 
 
 def access_page(mm: Mm, vma: Vma, addr: int, write: bool) -> bool:

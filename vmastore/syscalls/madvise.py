@@ -52,12 +52,18 @@ _DISCARD = {
     uapi.MADV_WIPEONFORK,
     uapi.MADV_GUARD_INSTALL,
 }
+_POISON = {uapi.MADV_HWPOISON, uapi.MADV_SOFT_OFFLINE}
+_POPULATE = {uapi.MADV_POPULATE_READ, uapi.MADV_POPULATE_WRITE}
+_KSM = {uapi.MADV_MERGEABLE, uapi.MADV_UNMERGEABLE}
+_HUGE = {uapi.MADV_HUGEPAGE, uapi.MADV_NOHUGEPAGE, uapi.MADV_COLLAPSE}
+_GUARD = {uapi.MADV_GUARD_INSTALL, uapi.MADV_GUARD_REMOVE}
+_ALWAYS = _VALID - _KSM - _HUGE - _GUARD
 _OTHER_MM = {uapi.MADV_COLD, uapi.MADV_PAGEOUT, uapi.MADV_WILLNEED, uapi.MADV_COLLAPSE}
 
 
 def sys_madvise(mm: Mm, start: int, length_in: int, advice: int) -> int:
     """Returns 0 or -errno. Holes are passed over and reported at the end (ENOMEM)."""
-    if not _known(mm, advice) or start & (PAGE_SIZE - 1):
+    if start & (PAGE_SIZE - 1) or not (advice in _ALWAYS or _known(mm, advice)):
         return -EINVAL
     length = page_align(length_in)
     if length_in and not length:
@@ -67,22 +73,22 @@ def sys_madvise(mm: Mm, start: int, length_in: int, advice: int) -> int:
         return -EINVAL
     if end == start:
         return 0
-    if advice in (uapi.MADV_HWPOISON, uapi.MADV_SOFT_OFFLINE):
+    if advice in _POISON:
         return -mm.expect_errno if mm.observed else 0
     if mm.rules.mseal and not mm.rules.seal_check_in_loop and _any_refused(mm, start, end, advice):
         return -EPERM
-    if advice in (uapi.MADV_POPULATE_READ, uapi.MADV_POPULATE_WRITE):
+    if advice in _POPULATE:
         return madvise_populate(mm, start, end, advice == uapi.MADV_POPULATE_WRITE)
     return walk(mm, start, end, lambda vma, prev, low, high: _behave(mm, vma, prev, low, high, advice))
 
 
 def _known(mm: Mm, advice: int) -> bool:
     """madvise_behavior_valid()."""
-    if advice in (uapi.MADV_MERGEABLE, uapi.MADV_UNMERGEABLE):
+    if advice in _KSM:
         return mm.config.ksm
-    if advice in (uapi.MADV_HUGEPAGE, uapi.MADV_NOHUGEPAGE, uapi.MADV_COLLAPSE):
+    if advice in _HUGE:
         return mm.config.hugepage
-    if advice in (uapi.MADV_GUARD_INSTALL, uapi.MADV_GUARD_REMOVE):
+    if advice in _GUARD:
         return mm.rules.guard_install
     return advice in _VALID
 

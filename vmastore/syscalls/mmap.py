@@ -243,8 +243,10 @@ def _anon_flags(mm: Mm, flags: int, vm_flags: int, addr: int) -> tuple[int, int,
 
 
 def _region(mm: Mm, addr: int, length: int, vm_flags: int, file: File | None, pgoff: int) -> int:
-    over = _over_limit(mm, addr, length)
+    over = not mm.observed and _over_limit(mm, addr, length)
     late = ENOMEM if over or mm.fails(ENOMEM) else 0  # RLIMIT_DATA and the commit limit: as observed
+    if file is None and not late and not vm_flags & VM_SHARED:
+        return mmap_region(mm.vmi, addr, length, vm_flags, None, pgoff)
     make_file, added = None, 0
     if file is None and vm_flags & VM_SHARED:
         make_file = ZERO_PATH
@@ -276,7 +278,7 @@ def _unlimited(mm: Mm) -> bool:
 def _over_limit(mm: Mm, addr: int, length: int) -> bool:
     """may_expand_vm(): RLIMIT_AS, where it is known and the kernel's answer is not; what goes is not counted."""
     limit = mm.config.rlimits.get("AS", -1)
-    if mm.observed or limit < 0:
+    if limit < 0:
         return False
     end = addr + length
     kept = sum(v.vm_end - v.vm_start - max(0, min(v.vm_end, end) - max(v.vm_start, addr)) for v in mm.vmas())
@@ -285,10 +287,13 @@ def _over_limit(mm: Mm, addr: int, length: int) -> bool:
 
 def _faults(mm: Mm, addr: int, length: int, vm_flags: int, flags: int) -> None:
     """MAP_POPULATE and MAP_LOCKED fault the pages at once; else the trace may not show the faults."""
+    populate = vm_flags & VM_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE
+    if not populate and mm.env.faults == "recorded":
+        return
     vma = mm.vma_lookup(addr)
     if vma is None:
         return
-    if vm_flags & VM_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
+    if populate:
         mm_populate(mm, addr, addr + length)
     writable = vm_flags & VM_WRITE and not vm_flags & VM_SHARED
     if writable and vma.anon_vma is None:

@@ -95,7 +95,10 @@ def _walk(mm: Mm, vma: Vma, start: int, end: int, prot: int, pkey: int) -> int:
             return -EACCES
         if mm.mdwe and ((new & VM_WRITE and new & VM_EXEC) or (new & VM_EXEC and not old & VM_EXEC)):
             return -EACCES
-        fixed = _fixup(mm, prev, vma, nstart, min(vma.vm_end, end), new, overcommit)
+        if new == old and not old & VM_SEALED:
+            fixed: Vma | int = vma
+        else:
+            fixed = _fixup(mm, prev, vma, nstart, min(vma.vm_end, end), new, overcommit)
         if isinstance(fixed, int):
             return fixed
         prev = fixed
@@ -122,7 +125,8 @@ def _fixup(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, new: int, overcomm
     if isinstance(changed, int):
         return changed
     write_flags(mm, changed, new)
-    if new & VM_WRITE and not old & VM_WRITE and not new & VM_SHARED and changed.anon_vma is None:
+    shown = mm.env.faults == "recorded"
+    if not shown and new & VM_WRITE and not old & VM_WRITE and not new & VM_SHARED and changed.anon_vma is None:
         mm.env.new_writable(changed, lambda: anon_vma_prepare(mm, changed))
     if old & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED and new & VM_WRITE:
         populate_vma(mm, changed, start, end)
