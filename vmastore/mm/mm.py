@@ -141,7 +141,7 @@ class Mm:
     def find_vma(self, addr: int) -> Vma:
         """The first VMA that ends above addr, or the tail sentinel (find_vma)."""
         vma = self.cached
-        if vma.vm_start <= addr < vma.vm_end:
+        if vma.prev.vm_end <= addr < vma.vm_end:  # in it, or in the hole below it
             return vma
         found = self.index.floor(addr)
         if found is None:
@@ -190,7 +190,7 @@ class Mm:
         self.index.remove(vma.vm_start)
         self.map_count -= 1
         if self.cached is vma:
-            self.cached = self.tail
+            self.cached = vma.next
         if self.dirty is not None:
             self.dirty.append(vma)
 

@@ -80,7 +80,6 @@ def _map(mm: Mm, addr: int, end: int, attrs: VmaAttrs, make_file: str | None, ad
     rules = mm.rules
     before = mm.find_vma(addr)  # nothing overlaps any more: this is the VMA above
     prev, nxt = before.prev, before
-    soft_dirty = mm.env.soft_dirty
     merged, why, certain = vma_merge_new_range(
         mm, prev, nxt, addr, end, attrs, "mmap_region", next_first=not rules.mmap_merge_new_range
     )
@@ -97,8 +96,8 @@ def _map(mm: Mm, addr: int, end: int, attrs: VmaAttrs, make_file: str | None, ad
         mm.decisions.append(Decision("mmap_region", "none", addr, end, "", *why, certain=certain))
         if mm.merge_any and not rules.ksm_new_maps_merge and ksm_compatible(attrs.vm_flags, attrs.vm_file):
             merged.attrs = merged.attrs.with_flags(merged.attrs.vm_flags | VM_MERGEABLE)
-    flags = merged.attrs.vm_flags | soft_dirty
-    if flags & VM_LOCKED_MASK and (flags & (VM_SPECIAL | VM_HUGETLB | VM_DROPPABLE)):
+    flags = merged.attrs.vm_flags | mm.env.soft_dirty
+    if flags & VM_LOCKED_MASK and flags & (VM_SPECIAL | VM_HUGETLB | VM_DROPPABLE):
         flags &= ~VM_LOCKED_MASK
     if flags != merged.attrs.vm_flags:
         merged.attrs = merged.attrs.with_flags(flags)
