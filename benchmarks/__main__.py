@@ -8,12 +8,14 @@ import json
 import os
 import platform
 import resource
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from vmastore.replay.world import World
 from vmastore.store import open_store
 from vmastore.version import VERSION
 
+RESULTS = Path(__file__).parent / "results"  # ignored by git
 HEADER = TraceHeader("bench", "benchmarks", "jsonl", "6.18.44", None, {"max_map_count": 1 << 30}, "recorded")
 
 
@@ -43,7 +46,7 @@ def pair(runs: int, ours: Callable[[], int], base: Callable[[], int]) -> dict[st
     ratios = [a / b for a, b in zip(*rates, strict=True)]
     return {
         "rate": round(statistics.median(rates[0])),
-        "p95": round(sorted(rates[0])[max(0, int(len(rates[0]) * 0.05))]),
+        "p95": round(sorted(rates[0])[int(len(rates[0]) * 0.05)]),  # the rate that 95 % of the runs reach
         "baseline": round(statistics.median(rates[1])),
         "ratio": round(statistics.median(ratios), 3),
     }
@@ -59,7 +62,7 @@ def to_events(stream: list[Call]) -> list[Event]:
 
 
 def fold(events: list[Event]) -> int:
-    """The engine alone."""
+    """The engine alone, full rules, outcomes and reasons. Returns the events folded."""
     world = World(HEADER, {}, preset("6.18"))
     world.mm(1).complete = True
     gc.disable()
@@ -87,7 +90,7 @@ def imports(runs: int, count: int, threads: int, folder: Path) -> dict[str, floa
             reader = open_traces(path)[0]
             return store.import_events(store.create_trace(reader.header), reader).events
 
-    return pair(runs, ours, lambda: bare_import(str(path), str(folder / f"b{threads}-{next(numbers)}.db")))
+    return pair(runs, ours, lambda: bare_import(str(path), str(folder / f"b{threads}-{next(numbers)}.db"), threads))
 
 
 def replays(runs: int, count: int, live: int, folder: Path) -> dict[str, dict[str, float]]:
@@ -189,10 +192,15 @@ def main() -> None:
     machine = {
         "python": platform.python_version(),
         "kernel": platform.release(),
+        "sqlite": sqlite3.sqlite_version,
+        "load": os.getloadavg()[0],
         "cores": os.cpu_count(),
         "vmastore": VERSION,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
+    RESULTS.mkdir(exist_ok=True)
+    kept = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}{'-quick' if options.quick else ''}.json"
+    kept.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
     if options.json:
         print(json.dumps({"machine": machine, "results": results}, indent=1))
         return

@@ -15,26 +15,37 @@ _TABLE = f"CREATE TABLE event ({_COLUMNS})"
 _INSERT = f"INSERT INTO event VALUES ({','.join('?' * 15)})"
 
 
-def bare_import(path: str, database: str) -> int:
-    """Hand-split lines into integers and insert them: no index, no hash, no checks. Returns the events."""
-    numbers: dict[bytes, int | None] = {}
-    waiting: dict[bytes, bytes] = {}
+_PADDING: list[list[None]] = [[None] * (6 - n) for n in range(7)]
 
-    def number(text: bytes) -> int | None:
-        found = numbers.get(text)
-        if found is None:
-            try:
-                found = int(text, 0)
-            except ValueError:
-                found = hash(text) & 0xFFFF
-            if len(numbers) < 100_000:
-                numbers[text] = found
+
+class _Numbers(dict[bytes, int]):
+    """Numbers by their text, remembered; words (flags) get a number of their own."""
+
+    def __missing__(self, text: bytes) -> int:
+        try:
+            found = int(text, 0)
+        except ValueError:
+            found = hash(text) & 0xFFFF
+        if len(self) < 100_000:
+            self[text] = found
         return found
+
+
+def bare_import(path: str, database: str, skip: int = 0) -> int:
+    """Hand-split lines into integers and insert them: no index, no hash, no checks. Returns the events.
+
+    skip: lines at the log's head that are no memory calls (exec, clone).
+    """
+    waiting: dict[bytes, bytes] = {}
+    numbers = _Numbers()
+    number = numbers.__getitem__
 
     def rows() -> Iterable[tuple[object, ...]]:
         seq = 0
         with open(path, "rb") as stream:
             for line_number, line in enumerate(stream, 1):
+                if line_number <= skip:
+                    continue
                 tid, _, body = line.rstrip(b"\n").partition(b"  ")
                 if body.endswith(b" <unfinished ...>"):
                     waiting[tid] = body[:-17]
@@ -43,8 +54,8 @@ def bare_import(path: str, database: str) -> int:
                     body = waiting.pop(tid, b"") + body.partition(b" resumed>")[2]
                 name, _, rest = body.partition(b"(")
                 asked, _, answered = rest.rpartition(b") = ")
-                args = [number(a) for a in asked.split(b", ")][:6]
-                args += [None] * (6 - len(args))
+                args = [number(a) for a in asked.split(b", ")]
+                args += _PADDING[len(args)]
                 seq += 1
                 yield (seq, 1, 7000, number(tid), None, name, *args, number(answered), 0, line_number)
 
