@@ -13,7 +13,7 @@ from vmastore.mm.vma import AttrsTable, Vma
 
 @pytest.mark.parametrize("seed", range(5))
 def test_floor_is_the_greatest_start_below(seed: int) -> None:
-    """After every insertion, removal and move of a start, floor() gives the VMA with the greatest vm_start <= addr."""
+    """After every insertion, removal and move, floor() gives the VMA with the greatest vm_start <= addr."""
     rng = random.Random(seed)
     attrs = AttrsTable(0).get(0)
     index, kept = VmaIndex(), dict[int, Vma]()

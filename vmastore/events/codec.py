@@ -19,7 +19,7 @@ PAYLOAD_VERSION = 1
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _INTS = tuple("[" + ",".join(["%d"] * n) + "]" for n in range(8))  # arrays of n integers
-_NOT_INTS = ('"', "n", "[[", ",[", "t", ".", "{")  # strings, null, arrays in the array, true, floats, objects
+_new = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
 _TOP = 1 << 63
 _WRAP = 1 << 64
 Row = tuple[Any, ...]
@@ -35,10 +35,10 @@ def encode_args(args: tuple[Any, ...]) -> str:
 
 def decode_args(text: str) -> tuple[Any, ...]:
     """The arguments of a stored array; one of integers alone, the commonest, is read the short way."""
-    for mark in _NOT_INTS:
-        if mark in text:
-            return tuple(json.loads(text))
-    return tuple(map(int, text[1:-1].split(","))) if len(text) > 2 else ()
+    try:
+        return tuple(map(int, text[1:-1].split(",")))
+    except ValueError:  # a string, null, an array in the array, …: its mark is in one of the pieces
+        return tuple(json.loads(text))
 
 
 def clean(text: str) -> str:
@@ -106,9 +106,9 @@ def decode(seq: int, row: Row, call: str, site: str | None) -> Event:
     mm, pid, tid, ts_ns, _, args, result, errno, file, injected, _, line, offset = row
     if result is not None and result < 0 and call in _UNSIGNED:
         result += _WRAP
-    return Event(
-        seq, mm, pid, tid, ts_ns, call, decode_args(args), result, errno, file, bool(injected), site, line, offset
-    )
+    given = decode_args(args)
+    fields = (seq, mm, pid, tid, ts_ns, call, given, result, errno, file, injected != 0, site, line, offset)
+    return _new(Event, fields)
 
 
 _UNSIGNED = {"mmap", "mremap", "brk", "shmat", "map_shadow_stack"}
