@@ -84,6 +84,8 @@ def _memory_merge(mm: Mm, on: int, rest: int) -> int:
         return -EINVAL
     if mm.fails(EPERM) or mm.fails(ENOMEM):
         return -mm.expect_errno
+    if mm.merge_any == bool(on):
+        return 0  # also where madvise has told single VMAs otherwise since
     mm.merge_any = bool(on)
     for vma in mm.vmas():
         flags = vma.attrs.vm_flags
