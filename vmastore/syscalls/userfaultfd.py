@@ -84,11 +84,15 @@ def _check(mm: Mm, vma: Vma, start: int, end: int, ctx: UffdCtx, asked: int) -> 
 
 
 def can_userfault(mm: Mm, vma: Vma, asked: int) -> bool:
-    """vma_can_userfault(): anonymous, shmem or hugetlb; no MINOR on anonymous memory."""
+    """vma_can_userfault(): anonymous, shmem or hugetlb; no MINOR on anonymous memory.
+
+    SysV shared memory is none of them: vma_is_shmem() looks at vm_ops, and ipc/shm.c has its own.
+    """
     file = vma.attrs.vm_file
     if vma.attrs.vm_flags & VM_DROPPABLE and mm.rules.uffd_refuses_droppable:
         return False
-    shmem = file is not None and (file.is_shmem or (file.kind == "zero" and bool(vma.attrs.vm_flags & VM_SHARED)))
+    zero = file is not None and file.kind == "zero" and bool(vma.attrs.vm_flags & VM_SHARED)
+    shmem = file is not None and file.kind != "shm" and (file.is_shmem or zero)
     huge = bool(vma.attrs.vm_flags & VM_HUGETLB)
     if asked & VM_UFFD_MINOR and not (shmem or huge):
         return False

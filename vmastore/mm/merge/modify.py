@@ -85,6 +85,9 @@ def vma_merge_extend(vmi: VmaIterator, vma: Vma, delta: int) -> Vma | None:
     mm = vmi.mm
     api = "vma_merge_extend"
     end = vma.vm_end
+    if vma.attrs.close and not mm.rules.close_prev_may_merge:
+        mm.set_end(vma, end + delta)  # 6.1 cannot merge it, and grows it by vma_adjust() instead
+        return vma
     merged, why, certain = vma_merge_new_range(mm, vma, vma.next, end, end + delta, vma.attrs, api, copied=vma)
     if merged is None:
         mm.decisions.append(Decision(api, "none", end, end + delta, "", *why, certain=certain))
