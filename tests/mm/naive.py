@@ -20,7 +20,10 @@ HUGE, NOHUGE, MERGEABLE = 0x20000000, 0x40000000, 0x80000000
 
 UFFD_MISSING, UFFD_WP = 0x200, 0x1000
 
-DONTFORK, WIPEONFORK, KSM_ON = 10, 18, 12
+DROPPABLE = 1 << 40
+NO_KSM = SHARED | MAYSHARE | DROPPABLE
+
+DONTFORK, KSM_ON, DODUMP, WIPEONFORK, KEEPONFORK = 10, 12, 17, 18, 19
 ADVICE = {
     0: (0, SEQ | RAND),
     1: (RAND, SEQ),
@@ -32,9 +35,9 @@ ADVICE = {
     14: (HUGE, NOHUGE),
     15: (NOHUGE, HUGE),
     16: (DONTDUMP, 0),
-    17: (0, DONTDUMP),
+    DODUMP: (0, DONTDUMP),
     WIPEONFORK: (WIPE, 0),
-    19: (0, WIPE),
+    KEEPONFORK: (0, WIPE),
 }
 
 Change = Callable[[Page, int], "Page | int"]  # of a page and its number: the new page or -errno
@@ -47,6 +50,7 @@ class Naive(Moves):
         super().__init__(release, limit)
         self.shared: set[int] = set()  # kernel-made files of shared anonymous memory
         self.mergeable = False  # PR_SET_MEMORY_MERGE
+        self.locks = 0  # LOCKED, ONFAULT: what MCL_FUTURE gives new mappings
 
     def walk(
         self,
@@ -96,8 +100,8 @@ class Naive(Moves):
     ) -> int:
         """MAP_FIXED, or MAP_FIXED_NOREPLACE.
 
-        kind: private, shared (anonymous), file, file-shared, file-readonly (shared, opened read-only).
-        more: LOCKED, NORESERVE.
+        kind: private, shared (anonymous), file, file-shared, file-readonly (shared, opened read-only), droppable.
+        more: LOCKED, NORESERVE, NOHUGE.
         """
         if len(self.starts) > self.limit:
             return -ENOMEM
@@ -105,9 +109,12 @@ class Naive(Moves):
             return -EEXIST
         if kind == "file-readonly" and prot & W:
             return -EACCES
+        if kind == "droppable" and (self.release < (6, 11) or more & LOCKED):
+            return -EINVAL
         failed = self.remove(start, end)
         if failed:
             return failed
+        more |= self.locks
         flags = prot | MAY | more
         delta = 0
         if kind in ("shared", "file-shared"):
@@ -116,14 +123,42 @@ class Naive(Moves):
             flags = (flags | MAYSHARE) & ~MAYWRITE
         if kind == "shared":
             self.shared.add(file)
-        if kind != "private":
+        if kind == "droppable":
+            flags |= DROPPABLE | NORESERVE | WIPE | DONTDUMP
+        anonymous = kind in ("private", "droppable")
+        if not anonymous:
             delta = (offset if kind != "shared" else 0) - start
         if flags & (W | SHARED | NORESERVE) == W:
             flags |= ACCOUNT
-        self.new(start, end, Page(flags, file if kind != "private" else 0, delta))
+        self._new_mergeable(start, end, Page(flags, 0 if anonymous else file, delta))
+        if kind == "droppable" and more & LOCKED:  # MCL_FUTURE; given, and taken away once it is mapped
+            for n in range(start, end):
+                self.pages[n] = self.pages[n]._replace(flags=self.pages[n].flags & ~(LOCKED | ONFAULT))
         if populate or more & LOCKED:
             self.populate(start, end)
         return 0
+
+    def shmat(self, start: int, end: int, file: int) -> int:
+        """A new file each time, which has a close hook; refused where anything is mapped."""
+        if any(n in self.pages for n in range(start, end)):
+            return -EINVAL
+        if len(self.starts) > self.limit:
+            return -ENOMEM
+        self.closing.add(file)
+        self.new(start, end, Page(R | W | MAY | SHARED | MAYSHARE | self.locks, file, -start))
+        if self.locks:
+            self.populate(start, end)
+        return 0
+
+    def _new_mergeable(self, start: int, end: int, page: Page, heap: bool = False) -> None:
+        """Under PR_SET_MEMORY_MERGE: mergeable before it joins since 6.17, else if it joined nothing."""
+        on = self.mergeable and not page.flags & NO_KSM
+        marked = page._replace(flags=page.flags | MERGEABLE) if on else page
+        place = self.grow_heap if heap else self.new
+        place(start, end, marked if self.release >= (6, 17) else page)
+        if self.extent(start) == (start, end):
+            for n in range(start, end):
+                self.pages[n] = marked
 
     def munmap(self, start: int, end: int) -> int:
         return self.remove(start, end)
@@ -136,7 +171,9 @@ class Naive(Moves):
         if new > old:
             if len(self.starts) > self.limit:
                 return old
-            self.grow_heap(low, high, Page(R | W | MAY | ACCOUNT, 0, 0))
+            self._new_mergeable(low, high, Page(R | W | MAY | ACCOUNT | self.locks, 0, 0), heap=True)
+            if self.locks:
+                self.populate(low, high)
         return new
 
     # -- flags -----------------------------------------------------------------------------------
@@ -179,8 +216,10 @@ class Naive(Moves):
                 return -EPERM
             if advice == WIPEONFORK and (page.file or page.flags & SHARED):
                 return -EINVAL
-            if advice == KSM_ON and page.flags & (SHARED | MAYSHARE):
+            if advice == KSM_ON and page.flags & NO_KSM:
                 return page
+            if advice in (DODUMP, KEEPONFORK) and page.flags & DROPPABLE:
+                return -EINVAL
             return page._replace(flags=page.flags & ~off | on)
 
         return self.walk(start, end, change, full=EAGAIN)
@@ -191,13 +230,32 @@ class Naive(Moves):
     def mlock(self, start: int, end: int, lock: int) -> int:
         """lock: LOCKED, LOCKED | ONFAULT, or 0 for munlock."""
 
-        def change(page: Page, _: int) -> Page:
-            return page._replace(flags=page.flags & ~(LOCKED | ONFAULT) | lock)
-
-        error = self.walk(start, end, change, stop_at_hole=True)
-        if error or lock != LOCKED:
+        error = self.walk(start, end, lambda page, _: self._locked(page, lock), stop_at_hole=True)
+        if error or not lock:
             return error
         return 0 if self.populate(start, end, until_refused=True) else -ENOMEM
+
+    @staticmethod
+    def _locked(page: Page, lock: int) -> Page:
+        if page.flags & DROPPABLE:
+            return page
+        return page._replace(flags=page.flags & ~(LOCKED | ONFAULT) | lock)
+
+    def mlockall(self, flags: int) -> int:
+        """1: MCL_CURRENT, 2: MCL_FUTURE, 4: MCL_ONFAULT; 0: munlockall."""
+        if flags == 4:
+            return -EINVAL
+        lock = LOCKED | (ONFAULT if flags & 4 else 0)
+        self.locks = lock if flags & 2 else 0
+        if flags & 3 == 2:
+            return 0
+        for run in self.vmas():
+            page = self._locked(self.pages[run.start], lock if flags & 1 else 0)
+            if page != self.pages[run.start]:
+                self.modify(run.start, self.extent(run.start)[1], page)
+        if flags & 1 and self.pages:
+            self.populate(min(self.pages), max(self.pages) + 1)
+        return 0
 
     def guard(self, start: int, end: int) -> int:
         """MADV_GUARD_INSTALL: counts as written, VMA by VMA; locked memory takes none."""
@@ -223,12 +281,14 @@ class Naive(Moves):
         return self.walk(start, end, lambda page, _: page._replace(flags=page.flags | SEALED))
 
     def memory_merge(self, on: bool) -> int:
-        """PR_SET_MEMORY_MERGE: in place, nothing merges."""
+        """PR_SET_MEMORY_MERGE: in place, nothing merges. What is so already is not done again."""
         if self.release < (6, 4):
             return -EINVAL
+        if on == self.mergeable:
+            return 0
         self.mergeable = on
         for n, page in self.pages.items():
-            if not page.flags & (SHARED | MAYSHARE):
+            if not page.flags & NO_KSM:
                 self.pages[n] = page._replace(flags=page.flags & ~MERGEABLE | (MERGEABLE if on else 0))
         return 0
 
@@ -251,7 +311,9 @@ class Naive(Moves):
         return self.walk(start, end, change, full=EAGAIN)
 
     def _can_uffd(self, page: Page) -> bool:
-        """Anonymous memory, private or shared; not the files of a disk."""
+        """Anonymous memory, private or shared; not the files of a disk, not SysV shared memory."""
+        if page.flags & DROPPABLE and self.release >= (6, 13):
+            return False
         return page.file == 0 or page.file in self.shared
 
     def uffd_register(self, start: int, end: int, ctx: int, mode: int) -> int:
@@ -284,6 +346,13 @@ class Naive(Moves):
             return -EINVAL
         return self._uffd_walk(start, end, lambda page, _: page._replace(flags=page.flags & ~UFFD, uffd=0))
 
+    def uffd_release(self, ctx: int) -> None:
+        """The last close: every VMA of the context, whole."""
+        for run in self.vmas():
+            page = self.pages[run.start]
+            if page.uffd == ctx:
+                self.modify(run.start, run.end, page._replace(flags=page.flags & ~UFFD, uffd=0))
+
     def _uffd_walk(self, start: int, end: int, change: Change) -> int:
         return self.walk(start, end, change, loses_tail=self.release < (6, 4), hole=0)
 
@@ -301,3 +370,4 @@ class Naive(Moves):
                 if run.page.flags & WIPE:
                     self.chains[n] = ()
         self.inherit()
+        self.locks = 0

@@ -52,6 +52,7 @@ class Vmas:
         self.pages: dict[int, Page] = {}
         self.chains: dict[int, Chain] = {}
         self.starts: set[int] = set()
+        self.closing: set[int] = set()  # files whose mappings have a close hook
         self._anon_vmas = count(1)
 
     # -- looking ---------------------------------------------------------------------------------
@@ -134,6 +135,9 @@ class Vmas:
         right = right and self.fits(self.chains[end], chain, inherited)
         if left and right:
             right = self._no_conflict(self.chains[start - 1], self.chains[end])
+        if page.file in self.closing:  # no VMA with a close hook may go
+            left = left and end < high and self.release >= (6, 3)
+            right = right and start > low and self.release >= (6, 12)
         if not left and not right:
             for at in (start, end):
                 if self.split(at):
@@ -154,22 +158,25 @@ class Vmas:
                 right = self._no_conflict(self.chains[start - 1], self.chains[end])
         self._join(start, end, page, (), left, right)
 
-    def copy(self, start: int, end: int, page: Page, chain: Chain, *, alone: bool = False) -> None:
-        """What mremap moves arrives in a hole. alone: it joins nothing."""
+    def copy(self, start: int, end: int, page: Page, chain: Chain, *, apart: tuple[int, ...] = ()) -> None:
+        """What mremap moves arrives in a hole. apart: pages whose VMAs it does not join."""
         inherited = len(chain) > 1
-        left = not alone and self.pages.get(start - 1) == page
+        left = start - 1 not in apart and self.pages.get(start - 1) == page
         left = left and self.fits(self.chains[start - 1], chain, inherited)
-        right = not alone and self.pages.get(end) == page
+        right = end not in apart and self.pages.get(end) == page
         right = right and self.fits(self.chains[end], chain, inherited)
         if left and right:
             right = self._no_conflict(self.chains[start - 1], self.chains[end])
+        if page.file in self.closing:
+            left = left and self.release >= (6, 3)
+            right = right and not left and self.release >= (6, 12)
         self._join(start, end, page, chain, left, right)
 
     def extend(self, start: int, end: int) -> None:
         """The VMA below the hole [start, end) grows over it (mremap in place, brk's own way is `grow_heap`)."""
         page, chain = self.pages[start - 1], self.chains[start - 1]
         right = self.pages.get(end) == page and self.fits(self.chains[end], chain, False)
-        right = right and self._no_conflict(chain, self.chains[end])
+        right = right and self._no_conflict(chain, self.chains[end]) and page.file not in self.closing
         self._join(start, end, page, chain, True, right)
 
     def grow_heap(self, start: int, end: int, page: Page) -> None:

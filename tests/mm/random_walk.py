@@ -9,6 +9,9 @@ from typing import Any
 Range = tuple[int, int]
 
 
+KINDS = [*["private"] * 6, *["file"] * 3, "shared", "file-shared", "file-readonly", "droppable"]
+
+
 class Walk:
     """Draws calls for a machine whose methods are calls and whose `agree` compares after each."""
 
@@ -34,6 +37,14 @@ class Walk:
         start, end = self.where()
         return start, min(end, start + 4)
 
+    def to(self) -> int:
+        """Where to move: anywhere, or right behind the last range."""
+        anywhere = self.random.randrange(self.pages)
+        return self.pick(anywhere, min(self.last[1] - self.base, self.pages - 1))
+
+    def which(self) -> int:
+        return self.random.choice([0, 0, 0, 1])
+
     def seldom(self, per: int = 10) -> bool:
         return self.random.randrange(per) == 0
 
@@ -49,11 +60,12 @@ class Walk:
                 lambda: {
                     "where": self.short(),
                     "prot": pick(3, 3, 3, 1, 7),
-                    "kind": pick(*["private"] * 6, *["file"] * 3, "shared", "file-shared", "file-readonly"),
+                    "kind": pick(*KINDS),
                     "other": self.seldom(4),
                     "aligned": not self.seldom(),
                     "noreserve": self.seldom(20),
                     "replace": not self.seldom(3),
+                    "stack": self.seldom(20),
                     "populate": pick("", "", "", "populate", "lock"),
                 },
             ),
@@ -68,12 +80,19 @@ class Walk:
             "mbind": (4, lambda: {"where": where(), "mode": pick(0, 0, 2, 3)}),
             "anon_name": (4, lambda: {"where": where(), "name": pick(None, None, "a")}),
             "mseal": (1, lambda: {"where": self.short(), "really": self.seldom(30)}),
-            "uffd_register": (3, lambda: {"where": self.short(), "ctx": pick(1, 1, 1, 2), "mode": pick(1, 2, 3)}),
-            "uffd_unregister": (4, lambda: {"where": where(), "ctx": pick(1, 1, 2)}),
-            "mremap": (6, lambda: {"where": self.short(), "to": self.random.randrange(self.pages)}),
+            "uffd_register": (
+                3,
+                lambda: {"where": self.short(), "which": self.which(), "mode": pick(1, 1, 2, 3)},
+            ),
+            "uffd_unregister": (4, lambda: {"where": where(), "which": self.which()}),
+            "mremap": (6, lambda: {"where": self.short(), "to": self.to(), "keep": self.seldom(4)}),
             "mremap_in_place": (4, lambda: {"where": self.short(), "pages": pick(1, 2, 3, 4)}),
             "write": (8, lambda: {"where": where()}),
             "write_heap": (2, lambda: {"first": pick(0, 1, 2, 3), "count": pick(1, 3)}),
+            "shmat": (3, lambda: {"where": self.short()}),
+            "uffd_close": (2, lambda: {"which": pick(0, 1), "really": True}),
+            "memory_merge": (3, lambda: {"on": pick(True, False)}),
+            "mlockall": (2, lambda: {"flags": pick(0, 0, 0, 1, 2, 3, 4, 5, 7)}),
             "guard": (1, lambda: {"where": self.short()}),
             "fork": (1, lambda: {"really": self.seldom(6)}),
         }

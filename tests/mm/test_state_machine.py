@@ -6,7 +6,7 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from naive import ADVICE, NORESERVE, UFFD_MISSING, UFFD_WP, Naive
+from naive import ADVICE, NOHUGE, NORESERVE, UFFD_MISSING, UFFD_WP, Naive
 from naive_vmas import LOCKED, ONFAULT, Page, own
 from planted import never_reuses, unwritten, wrong_flags, wrong_half, wrong_pgoff
 from random_walk import Walk
@@ -20,7 +20,7 @@ from vmastore.syscalls.brk import sys_brk
 from vmastore.syscalls.fault import fault
 from vmastore.syscalls.madvise import sys_madvise
 from vmastore.syscalls.mempolicy import sys_mbind
-from vmastore.syscalls.mlock import sys_mlock, sys_munlock
+from vmastore.syscalls.mlock import sys_mlock, sys_mlockall, sys_munlock, sys_munlockall
 from vmastore.syscalls.mmap import sys_mmap
 from vmastore.syscalls.mprotect import sys_mprotect
 from vmastore.syscalls.mremap import sys_mremap
@@ -28,12 +28,19 @@ from vmastore.syscalls.mseal import sys_mseal
 from vmastore.syscalls.munmap import sys_munmap
 from vmastore.syscalls.prctl import sys_prctl
 from vmastore.syscalls.process import dup_mmap
-from vmastore.syscalls.userfaultfd import uffd_ctx, uffdio_register, uffdio_unregister
+from vmastore.syscalls.shm import sys_shmat
+from vmastore.syscalls.userfaultfd import (
+    uffd_ctx,
+    uffdio_api,
+    uffdio_register,
+    uffdio_unregister,
+    userfaultfd_release,
+)
 
 BASE, PAGES = 0x100000, 16  # page numbers
 HEAP = BASE + 100
 PRESETS = {"6.1": (6, 1), "6.8": (6, 8), "6.12": (6, 12), "6.18": (6, 18), "7.3": (7, 3)}
-MAP = {"private": 0x22, "shared": 0x21, "file": 2, "file-shared": 1, "file-readonly": 1}
+MAP = {"private": 0x22, "shared": 0x21, "file": 2, "file-shared": 1, "file-readonly": 1, "droppable": 0x28}
 SIZE = 1 << 40  # bytes: files reach beyond every page that is mapped
 
 Range = tuple[int, int]
@@ -68,6 +75,8 @@ class Machine(RuleBasedStateMachine):
         self.files = regular
         self.numbers: dict[File, int] = {file: n for n, file in regular.items()}
         self.fresh = 100
+        self.uffds = [1, 2]  # the second asked for EVENT_REMAP
+        self.ask_for_remap(2)
         self.cuts: set[int] = set()
         self.edges: set[int] = set()  # where the last call may have cut equal pages apart
 
@@ -91,6 +100,7 @@ class Machine(RuleBasedStateMachine):
         aligned=st.booleans(),
         noreserve=seldom,
         replace=st.sampled_from([True, True, False]),
+        stack=seldom,
         populate=st.sampled_from(["", "", "", "populate", "lock"]),
     )
     def mmap(
@@ -102,10 +112,13 @@ class Machine(RuleBasedStateMachine):
         aligned: bool,
         noreserve: bool,
         replace: bool,
+        stack: bool,
         populate: str,
     ) -> None:
+        if self.exact and kind == "droppable":
+            return  # locking writes it
         if not self.leaves_split(where):
-            self.map(where, prot, kind, other, aligned, noreserve, replace, "" if self.exact else populate)
+            self.map(where, prot, kind, other, aligned, noreserve, replace, stack, "" if self.exact else populate)
 
     def map(
         self,
@@ -116,6 +129,7 @@ class Machine(RuleBasedStateMachine):
         aligned: bool = True,
         noreserve: bool = False,
         replace: bool = True,
+        stack: bool = False,
         populate: str = "",
     ) -> None:
         start, end = where
@@ -125,8 +139,10 @@ class Machine(RuleBasedStateMachine):
         file = self.files[number] if kind.startswith("file") else None
         offset = start if aligned else 0
         flags = MAP[kind] | (0x10 if replace else 0x100000) | (0x4000 if noreserve else 0)
+        flags |= 0x20000 if stack else 0
         flags |= {"": 0, "populate": 0x8000, "lock": 0x2000}[populate]
         more = (NORESERVE if noreserve else 0) | (LOCKED if populate == "lock" else 0)
+        more |= NOHUGE if stack and self.naive.release >= (6, 8) else 0
         got = sys_mmap(self.mm, *span(where), prot, flags, file, offset << 12)
         self.edges |= {start, end}
         expected = self.naive.mmap(
@@ -137,6 +153,20 @@ class Machine(RuleBasedStateMachine):
             made = self.mm.vma_lookup(start << 12)
             assert made is not None and made.vm_file is not None
             self.numbers[made.vm_file] = number
+
+    @rule(where=short)
+    def shmat(self, where: Range) -> None:
+        self.fresh += 1
+        file = File(0, "shm", "/SYSV")
+        self.numbers[file] = self.fresh
+        self.edges = set(where)
+        got = sys_shmat(self.mm, where[0] << 12, 0, (where[1] - where[0]) << 12, file)
+        file.size = SIZE
+        assert got == (self.naive.shmat(*where, self.fresh) or where[0] << 12)
+
+    def ask_for_remap(self, ctx: int) -> None:
+        uffdio_api(self.mm, ctx, 4)
+        self.naive.remapping |= {ctx}
 
     def leaves_split(self, where: Range) -> bool:
         """Removing a range with a sealed page fails, but may leave the split of its edge behind."""
@@ -199,36 +229,50 @@ class Machine(RuleBasedStateMachine):
         """On 6.1 userfaultfd does not merge the tail of a VMA."""
         return self.exact and self.kernel == "6.1"
 
-    @rule(where=ranges, ctx=st.sampled_from([1, 1, 2]), mode=st.sampled_from([1, 2, 3]))
-    def uffd_register(self, where: Range, ctx: int, mode: int) -> None:
+    @rule(where=ranges, which=st.sampled_from([0, 0, 1]), mode=st.sampled_from([1, 2, 3]))
+    def uffd_register(self, where: Range, which: int, mode: int) -> None:
         if self.loses_merges():
             return
+        ctx = self.uffds[which]
         got = uffdio_register(self.mm, uffd_ctx(self.mm, ctx), *span(where), mode)
         flags = (UFFD_MISSING if mode & 1 else 0) | (UFFD_WP if mode & 2 else 0)
         self.edges = set(where)
         assert got == self.naive.uffd_register(*where, ctx, flags)
 
-    @rule(where=ranges, ctx=st.sampled_from([1, 1, 2]))
-    def uffd_unregister(self, where: Range, ctx: int) -> None:
+    @rule(where=ranges, which=st.sampled_from([0, 0, 1]))
+    def uffd_unregister(self, where: Range, which: int) -> None:
         if self.loses_merges():
             return
+        ctx = self.uffds[which]
         got = uffdio_unregister(self.mm, uffd_ctx(self.mm, ctx), *span(where))
         self.edges = set(where)
         assert got == self.naive.uffd_unregister(*where, ctx)
 
+    @rule(which=st.sampled_from([0, 1]), really=seldom)
+    def uffd_close(self, which: int, really: bool) -> None:
+        if not really:
+            return
+        self.edges = set()
+        userfaultfd_release(self.mm, uffd_ctx(self.mm, self.uffds[which]))
+        self.naive.uffd_release(self.uffds[which])
+        self.uffds[which] += 2
+        if which == 1:
+            self.ask_for_remap(self.uffds[1])
+
     # -- mremap ----------------------------------------------------------------------------------
 
-    @rule(where=short, to=st.integers(0, PAGES - 1))
-    def mremap(self, where: Range, to: int) -> None:
+    @rule(where=short, to=st.integers(0, PAGES - 1), keep=seldom)
+    def mremap(self, where: Range, to: int, keep: bool) -> None:
         start, end = where
         target = BASE + to
         there = (target, target + end - start)
         registered = any(self.naive.pages[n].uffd for n in range(start, end) if n in self.naive.pages)
         if self.leaves_split(where) or self.leaves_split(there) or (self.exact and registered):
             return
-        got = sys_mremap(self.mm, *span(where), span(where)[1], 3, target << 12)
+        keep = keep and not self.exact
+        got = sys_mremap(self.mm, *span(where), span(where)[1], 7 if keep else 3, target << 12)
         self.edges = {*where, *there, *(cut + target - start for cut in self.cuts)}
-        assert got == (self.naive.mremap(start, end, target) or target << 12)
+        assert got == (self.naive.mremap(start, end, target, keep) or target << 12)
 
     @rule(where=ranges, pages=st.integers(1, PAGES))
     def mremap_in_place(self, where: Range, pages: int) -> None:
@@ -251,7 +295,9 @@ class Machine(RuleBasedStateMachine):
         assert seen == [(run.start, run.end, run.page) for run in self.naive.vmas()]
         assert self.mm.map_count == len(self.naive.starts)
         if self.exact:
-            assert seen == self.naive.runs()
+            assert [run for run in seen if run[2].file not in self.naive.closing] == [
+                run for run in self.naive.runs() if run[2].file not in self.naive.closing
+            ]
         cuts = {end for _, end, _ in seen} & {start for start, _, _ in seen}
         pages = self.naive.pages
         assert all(pages[cut - 1] != pages[cut] for cut in cuts - self.cuts - self.edges)
@@ -297,6 +343,17 @@ class FaultingMachine(Machine):
         assert refused == (end - start) - len(writable)
         for n in writable:
             self.naive.write(n)
+
+    @rule(on=st.booleans())
+    def memory_merge(self, on: bool) -> None:
+        self.edges = set()
+        assert sys_prctl(self.mm, 67, int(on), 0, 0, 0, None) == self.naive.memory_merge(on)
+
+    @rule(flags=st.sampled_from([0, 0, 1, 2, 3, 4, 5, 6, 7]))
+    def mlockall(self, flags: int) -> None:
+        self.edges = set()
+        got = sys_mlockall(self.mm, flags) if flags else sys_munlockall(self.mm)
+        assert got == self.naive.mlockall(flags)
 
     @rule(where=ranges)
     def guard(self, where: Range) -> None:
