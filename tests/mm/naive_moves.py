@@ -81,8 +81,8 @@ class Moves(Vmas):
             moved = page._replace(offset=page.offset + shift if chain else 0)
         else:
             moved = page._replace(offset=page.offset + shift)
-            if self.release >= (7, 1) and chain:
-                moved = moved._replace(anon=page.anon + shift)
+            if self.release >= (7, 1):
+                moved = moved._replace(anon=page.anon + shift if chain else 0)
         apart: tuple[int, ...] = ()
         stripped = page.uffd != 0 and page.uffd not in self.remapping
         low, high = self.extent(start)

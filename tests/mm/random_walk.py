@@ -12,6 +12,15 @@ Range = tuple[int, int]
 KINDS = [*["private"] * 6, *["file"] * 3, "shared", "file-shared", "file-readonly", "droppable"]
 
 
+# calls that together lead where chance seldom does, with how often each comes
+THEMES: list[dict[str, int]] = [
+    {"mmap": 4, "munmap": 4, "write": 4},
+    {"shmat": 1, "mprotect": 12, "munmap": 1, "mremap": 2},
+    {"mmap": 2, "munmap": 3, "write": 4, "mremap": 6, "fork": 1},
+    {"uffd_register": 4, "uffd_unregister": 1, "mremap": 4, "mmap": 2, "uffd_close": 1},
+]
+
+
 class Walk:
     """Draws calls for a machine whose methods are calls and whose `agree` compares after each."""
 
@@ -19,6 +28,7 @@ class Walk:
         self.random = Random(seed)
         self.base, self.pages = base, pages
         self.last: Range = (base, base + 1)
+        self.plain = self.seldom(2)  # private, readable or writable memory and nothing else
 
     def where(self) -> Range:
         """A range; often the last one again, or one that shares an edge with it."""
@@ -40,10 +50,19 @@ class Walk:
     def to(self) -> int:
         """Where to move: anywhere, or right behind the last range."""
         anywhere = self.random.randrange(self.pages)
-        return self.pick(anywhere, min(self.last[1] - self.base, self.pages - 1))
+        return self.random.choice([anywhere, min(self.last[1] - self.base, self.pages - 1)])
 
     def which(self) -> int:
-        return self.random.choice([0, 0, 0, 1])
+        return 1 if self.seldom(4) else 0
+
+    def prot(self) -> int:
+        return 3 if self.seldom(2) else self.random.choice([1] if self.plain else [3, 1, 1, 7, 0])
+
+    def kind(self) -> str:
+        return "private" if self.plain else self.random.choice(KINDS)
+
+    def rarely(self, per: int) -> bool:
+        return not self.plain and self.seldom(per)
 
     def seldom(self, per: int = 10) -> bool:
         return self.random.randrange(per) == 0
@@ -59,19 +78,19 @@ class Walk:
                 4,
                 lambda: {
                     "where": self.short(),
-                    "prot": pick(3, 3, 3, 1, 7),
-                    "kind": pick(*KINDS),
-                    "other": self.seldom(4),
+                    "prot": pick(3, 3, self.prot()),
+                    "kind": self.kind(),
+                    "other": self.rarely(4),
                     "aligned": not self.seldom(),
-                    "noreserve": self.seldom(20),
+                    "noreserve": self.rarely(20),
                     "replace": not self.seldom(3),
-                    "stack": self.seldom(20),
+                    "stack": self.rarely(20),
                     "populate": pick("", "", "", "populate", "lock"),
                 },
             ),
             "munmap": (1, lambda: {"where": self.short()}),
             "brk": (3, lambda: {"count": pick(0, 2, 3, 4, 9)}),
-            "mprotect": (12, lambda: {"where": where(), "prot": pick(3, 3, 3, 1, 1, 7, 0)}),
+            "mprotect": (12, lambda: {"where": where(), "prot": self.prot()}),
             "madvise": (
                 8,
                 lambda: {"where": where(), "advice": pick(0, 1, 1, 2, 10, 11, 16, 17, 12, 13, 14, 15, 18, 19)},
@@ -99,15 +118,20 @@ class Walk:
 
     def theme(self, machine: Any) -> dict[str, int]:
         """The calls of this walk and how often each comes: few kinds, so that they undo each other."""
-        weights = {name: weight for name, (weight, _) in self.draws().items() if hasattr(machine, name)}
-        kept = self.random.sample(sorted(weights), k=4)
-        return {
-            name: weights[name] for name in dict.fromkeys(["mmap", "mprotect", "write", *kept]) if name in weights
-        }
+        if self.seldom(2):
+            chosen = self.random.choice(THEMES)
+        else:
+            weights = {name: weight for name, (weight, _) in self.draws().items()}
+            chosen = {name: weights[name] for name in self.random.sample(sorted(weights), k=4)}
+            chosen |= {name: weights[name] for name in ("mmap", "mprotect", "write")}
+        return {name: weight for name, weight in chosen.items() if hasattr(machine, name)}
 
     def run(self, machine: Any, steps: int) -> None:
         draws, weights = self.draws(), self.theme(machine)
-        machine.map(where=(self.base, self.base + self.pages), prot=3, kind="private")
+        if "shmat" in weights:
+            machine.shmat(where=(self.base, self.base + self.pages))
+        else:
+            machine.map(where=(self.base, self.base + self.pages), prot=3, kind="private")
         for name in self.random.choices(list(weights), list(weights.values()), k=steps):
             arguments = draws[name][1]()
             try:
