@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -190,7 +189,7 @@ def test_a_file_that_is_no_program_is_an_error_or_its_status(tmp_path: Path) -> 
 
 
 def _target(program: str) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
     return process
 
@@ -216,19 +215,23 @@ def test_a_running_process_is_attached_to_and_let_go_again() -> None:
 
 def test_attaching_ends_with_the_process_or_on_request() -> None:
     """When the process exits by itself its end is observed; SIGINT detaches."""
-    process = _target("import time\nprint('ready', flush=True)\ntime.sleep(0.5)")
-    events, report = verify(attach(process.pid, name="ends"))
-    assert process.wait() == 0
-    assert [kind for _, kind in kinds(events)] == ["baseline", "check"] and report.mismatches == 0
-    process = _target("import time\nprint('ready', flush=True)\ntime.sleep(60)")
-    try:
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-        recording = attach(process.pid, name="asked", out=lambda progress: None)
-        assert recording.interrupted and process.poll() is None
-        recording.trace.close()
-    finally:
-        process.kill()
-        process.wait()
+    for asked in (False, True):
+        process = _target("import sys\nprint('ready', flush=True)\nsys.stdin.readline()")
+
+        def end(progress: Progress, process: subprocess.Popen[bytes] = process, asked: bool = asked) -> None:
+            if progress.observations == 1 and asked:
+                os.kill(os.getpid(), signal.SIGINT)
+            elif progress.observations == 1 and process.stdin is not None:
+                process.stdin.close()
+
+        try:
+            recording = attach(process.pid, name="ends", out=end)
+            events, report = verify(recording)
+            assert kinds(events)[-1] == (1, "check") and report.mismatches == 0
+            assert recording.interrupted == asked and (process.poll() is None) == asked
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_what_cannot_be_attached_to_is_one_error() -> None:
