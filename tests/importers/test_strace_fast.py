@@ -86,6 +86,14 @@ def test_lines_that_are_almost_of_the_short_form(line: bytes) -> None:
         assert _outcome(lines, lambda importer, lines: importer.feed_batch(lines)) == general
 
 
+@pytest.mark.parametrize("last", [b"<0.0000", b"<unfinished ...>f1", b"<", b"<0.1> ", b"<0.1>>", b"<0,1>"])
+@pytest.mark.parametrize("call", [b"munmap(0x1000, 4096)", b"fsync(3)"])
+def test_what_only_begins_like_a_duration(call: bytes, last: bytes) -> None:
+    """Where lines end in durations, the end of a damaged line is not taken for one."""
+    lines = [b"5 munmap(0x3000, 4096) = 0 <0.000010>", b"5 " + call + b" = 7 " + last]
+    assert _outcome(lines, lambda importer, lines: importer.feed_batch(lines)) == _outcome(lines, _general)
+
+
 def test_most_lines_of_a_threaded_log_go_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Halves of memory calls with times and durations do not reach the general parser."""
     lines = _lines(DATA / "threads.log")

@@ -210,6 +210,21 @@ def test_stack_frames_are_the_call_site_of_their_event() -> None:
     assert [(event.call, event.site) for event in events] == [("brk", site), ("close", None), ("munmap", site)]
 
 
+def test_frames_of_what_is_no_event_are_nobodys_site() -> None:
+    """The stack of an exiting thread, which strace prints late or into another's line, is no event's."""
+    exits = "6 <... exit resumed>) = ?\n > /lib/libc.so.6(exit+0x13) [0x1019b3]\n"
+    glued = "5 munmap(0x1000, 4096 > /lib/libc.so.6(_exit+0x2) [0x89226]\n > /bin/a(main+0x10) [0x1206]\n"
+    begin, end = "6 exit(0 <unfinished ...>\n5 brk(NULL) = 0x1000\n", "7 close(3) = 0\n5 <... munmap resumed>) = 0\n"
+    text = begin + exits + glued + end
+    importer, events = _read(text, stacks=True)
+    assert [(event.call, event.tid, event.site) for event in events] == [
+        ("brk", 5, None),
+        ("close", 7, None),
+        ("munmap", 5, None),
+    ]
+    assert importer.account.frames == 2
+
+
 def test_the_table_of_calls_is_no_event() -> None:
     """The rows of -C are counted as summary."""
     importer, events = _read(

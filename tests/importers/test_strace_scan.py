@@ -46,6 +46,7 @@ RESULTS = [
     (b" = -1 (errno 524)", (-1, 524, False, b"", None)),
     (b" = ?", (None, 0, False, b"", None)),
     (b" = ? ERESTARTSYS (To be restarted if SA_RESTART is set)", (None, 0, False, b"", None)),
+    (b" = ? ERESTART_RESTARTBLOCK (Interrupted by signal)", (None, 0, False, b"", None)),
     (b" = ? <unavailable>", (None, 0, False, b"", None)),
     (b" = -1 ENOMEM (Cannot allocate memory) (INJECTED)", (-1, 12, True, b"", None)),
     (b" = 0 (INJECTED: args, retval) <0.000000500>", (0, 0, True, b"", 500)),

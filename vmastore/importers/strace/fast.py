@@ -264,7 +264,8 @@ class FastPath:
                 tail, timed, last = tail.rpartition(b" <")
                 tail, last = (tail, last) if timed else (last, b"0>")
             result = self._whole[tail]
-            time_ns = self._time(stamp) + self._duration[last] if stamp else None
+            lasted = self._duration[last]
+            time_ns = self._time(stamp) + lasted if stamp else None
         except (Unparsed, KeyError, ValueError):
             return None
         return Called(thread.tid, name, tokens, result, time_ns, number, begin)

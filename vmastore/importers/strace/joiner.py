@@ -84,6 +84,7 @@ _NOTE_INSIDE = re.compile(
 )
 _PATH_BEFORE = re.compile(rb'/[^\s()|,"]*/\Z')
 _NOTE_TID = re.compile(rb"\b(?:Process |PID=)(\d{1,7})")
+_FRAME_INSIDE = re.compile(rb" > /[^\n]{1,4096}\[0x[0-9a-f]{1,16}\]\Z")
 _TAIL = re.compile(rb"\)\s*= ")
 # where strace's text can begin inside a line that begins with the tracee's
 _GLUED = re.compile(
@@ -116,6 +117,7 @@ class Joiner:
         self._lexer = Lexer()
         self.times = TimeKeeper()
         self._fragment: _Fragment | None = None
+        self._framed = False  # whether the line before gave records, whose stack may follow
         self.last_entry: int | None = None
         self._told: int | None = None  # the thread whose cut call was given as Opened already
         self.shape: Line | None = None  # the last line that had a call: what lines of this log look like
@@ -132,13 +134,31 @@ class Joiner:
     def feed(self, raw: bytes, number: int, offset: int) -> list[Record]:
         """The records that the next line completes."""
         raw = raw.rstrip(b"\r\n")
+        if raw.startswith(b" > "):
+            return self._frame(raw, number, offset)
+        records = self._feed(raw, number, offset)
+        self._framed = bool(records)
+        return records
+
+    def _feed(self, raw: bytes, number: int, offset: int) -> list[Record]:
         cut = _note_begins(raw) if b": Process " in raw else 0
         if cut:
             return self._note_inside(raw[:cut], raw[cut:], number, offset)
+        frame = _FRAME_INSIDE.search(raw) if raw.endswith(b"]") else None
+        if frame:  # the stack of another thread, which exits
+            line = lex(raw[: frame.start()])
+            if line.kind is Kind.FRAGMENT:
+                return self._entry(self.tids.of(line), line, number, offset)
         line = self._lexer.lex(raw)
         if self._fragment is not None and line.kind is not Kind.NOTE:
             return self._continue(self._fragment, raw, line, number, offset)
         return self._take(raw, line, number, offset)
+
+    def _frame(self, raw: bytes, number: int, offset: int) -> list[Record]:
+        """A line of a stack: that of the line before it, if that one was an event's."""
+        self._drop_fragment()
+        self.account.frames += 1
+        return [Happened(0, Kind.FRAME, raw, "", None, number, offset)] if self._framed else []
 
     def feed_cut(self, raw: bytes, number: int, offset: int) -> list[Record]:
         """The log's last line, which has no newline: strace was killed, or the log goes on.
@@ -216,9 +236,6 @@ class Joiner:
         kind = line.kind
         if kind is Kind.TEXT and line.tid is None:
             return self._text(raw, line, number, offset)
-        if kind is Kind.FRAME:
-            self.account.frames += 1
-            return [Happened(0, kind, line.text, "", None, number, offset)]
         if kind in (Kind.EMPTY, Kind.SUMMARY, Kind.TEXT):
             self.account.skip_line(line.tid, None, kind.value, number)
             return []

@@ -104,7 +104,7 @@ class Result(NamedTuple):
 _RESULT = re.compile(
     rb"\s*= (?P<value>\?|-?\d{1,20}|0x[0-9a-f]{1,16})"
     rb"(?P<decoration><.*?>)?(?:\(deleted\))?(?: /\* (?P<outer>\d{1,7}) in strace's PID NS \*/| /\*.*?\*/)?"
-    rb"(?: (?P<errno>E[A-Z0-9]+)| \(errno (?P<number>\d{1,5})\))?"
+    rb"(?: (?P<errno>E[A-Z0-9_]+)| \(errno (?P<number>\d{1,5})\))?"
     rb"(?: <unavailable>)?"
     rb"(?P<notes>(?: \((?:[^()]|\([^()]*\))*\))*)"
     rb"(?: <(?P<duration>\d{1,8}(?:\.\d{1,9})?)>)?\Z",
