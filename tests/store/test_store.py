@@ -148,15 +148,13 @@ def test_a_cut_tail_is_found(store: Store) -> None:
 
 
 def test_readers_do_not_wait_for_a_writer(store: Store) -> None:
-    """While another connection holds the write lock, traces and events can be read."""
+    """While another connection holds the write lock, traces and events can be read: one that waited would fail."""
     trace = filled(store)
     with sqlite3.connect(store.place, isolation_level=None) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        begin = time.monotonic()
         with open_store(store.place) as other:
             assert other.trace(trace).events == 5
             assert len(list(other.events(trace))) == 5
-        assert time.monotonic() - begin < 10
         writer.execute("ROLLBACK")
 
 
