@@ -1,11 +1,13 @@
-"""`vmastore bisect find`: the first event where a predicate holds, or where two rule sets part."""
+"""`vmastore bisect`: the group, and `bisect find`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vmastore.cli import bisect_parts
+from vmastore.cli.bisect_show import event_text, show_found, side_dict
 from vmastore.cli.common import (
     FaultsOption,
     JsonOption,
@@ -20,9 +22,12 @@ from vmastore.cli.common import (
     echo_json,
     open_existing,
     open_target,
-    vma_dict,
 )
 from vmastore.errors import InputError
+
+if TYPE_CHECKING:
+    from vmastore.replay.bisect import Flip, Judge
+    from vmastore.replay.trace import StoredTrace
 
 bisect = typer.Typer(no_args_is_help=True, help="Find the event that changed an outcome.", rich_markup_mode=None)
 
@@ -35,112 +40,117 @@ def register(app: typer.Typer) -> None:
 @bisect.command("find")
 def find(
     target: Annotated[str, typer.Argument(help="TRACE, or TRACE@N to look no further.")],
+    other: Annotated[str | None, typer.Argument(help="Another run: where do the two part?")] = None,
     when: Annotated[
         str | None, typer.Option("--when", help="Predicate: 'map_count > 1000', 'split_at ADDR', …")
     ] = None,
+    sql: Annotated[
+        str | None, typer.Option("--sql", help="SELECT over vmas as of the event; holds if its first value is true.")
+    ] = None,
     against: Annotated[str | None, typer.Option("--against", help="The other rule set.")] = None,
+    against_rule: Annotated[
+        list[str] | None, typer.Option("--against-rule", help="A switch of the other side: NAME=on or NAME=off.")
+    ] = None,
+    against_faults: Annotated[str | None, typer.Option("--against-faults", help="The other side's --faults.")] = None,
+    against_max_map_count: Annotated[
+        int | None, typer.Option("--against-max-map-count", help="The other side's --max-map-count.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every such event, not the first alone.")] = False,
     kernel: KernelOption = None,
     rule: RuleOption = None,
     faults: FaultsOption = "recorded",
     max_map_count: MaxMapOption = None,
     mm: MmOption = None,
+    other_mm: Annotated[int | None, typer.Option("--other-mm", help="Address space of the other run.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The first event at which a predicate holds, or whose outcome differs between two rule sets.
+    """The first event at which a predicate holds, that two rule sets decide differently, or where two runs part.
 
-    Exit status 1 if there is none.
+    Two rule sets: --kernel, --rule, --faults and --max-map-count against --against…; --rule alone is
+    against the same kernel without it. Exit status 1 if there is no such event.
 
     Examples: vmastore bisect find app --when 'map_count > 1000'
-              vmastore bisect find app --kernel 6.7 --against 6.18
+              vmastore bisect find app --sql "SELECT count(*) > 9 FROM vmas WHERE perms = 'rwxp'"
+              vmastore bisect find app --kernel 6.7 --against 6.18 --all
+              vmastore bisect find good bad
     """
-    if (when is None) == (against is None):
-        raise InputError("bisect find needs --when PREDICATE or --against KERNEL (one of them)")
     check_faults(faults)
+    other_side = bool(against or against_rule or against_faults or against_max_map_count is not None)
+    asked = [when is not None, sql is not None, other is not None, other_side]
+    if sum(asked) > 1:
+        raise InputError("bisect find answers one question: --when, --sql, --against… or another run")
+    if not any(asked) and not rule:
+        raise InputError(
+            "bisect find needs a question: --when PREDICATE, --sql QUERY, --against KERNEL or another run"
+        )
     options: dict[str, Any] = {"faults": faults, "max_map_count": max_map_count}
     with open_existing(store) as opened:
         trace, at = open_target(opened, target)
         rules = choose_rules(trace.header, kernel, rule)
-        if when is not None:
-            _when(trace, at, rules, when, mm, options, as_json)
-        else:
-            _against(trace, at, rules, str(against), options, as_json)
+        if when is not None or sql is not None:
+            _holds(trace, at, rules, _judge(trace, when, sql, mm), options, every, as_json)
+            return
+        side = bisect_parts.Side(rules, options)
+        if other is None:
+            theirs = bisect_parts.other_side(
+                trace, side, kernel, against, against_rule, against_faults, against_max_map_count
+            )
+            bisect_parts.rule_sets(trace, at, side, theirs, every, as_json)
 
 
-def _when(trace: Any, at: int, rules: Any, when: str, mm: int | None, options: dict[str, Any], as_json: bool) -> None:
-    from vmastore.replay import bisect as engine
+def _judge(trace: StoredTrace, when: str | None, sql: str | None, mm: int | None) -> Judge:
+    from vmastore.replay.bisect import PredicateJudge, SqlJudge
     from vmastore.replay.predicate import parse
-    from vmastore.replay.text import call_text
 
-    test = parse(when)
-    found = engine.find(trace.header, trace.files, trace.events(1, at), rules, test, mm, **options)
-    if found is None:
+    if when is not None:
+        return PredicateJudge(parse(when), mm)
+    return SqlJudge(str(sql), trace.info.trace)
+
+
+def _holds(
+    trace: StoredTrace, at: int, rules: Any, judge: Judge, options: dict[str, Any], every: bool, as_json: bool
+) -> None:
+    from vmastore.replay.bisect import flips, look
+
+    name = trace.header.name
+    found = list(flips(trace.world(rules, **options), trace.events(1, at), judge))
+    first = next((flip for flip in found if flip.holds), None)
+    listed = {"all": [_flip_dict(flip) for flip in found]} if every else {}
+    if first is None:
         if as_json:
-            echo_json({"found": None, "when": when, "kernel": rules.name})
+            echo_json({"found": None, "when": judge.text, "kernel": rules.name, **listed})
         else:
-            echo(f"nowhere in {trace.header.name}: {when} (events 1 to {at}, {rules.name})")
+            echo(f"nowhere in {name}: {judge.text} (events 1 to {at}, {rules.name})")
         raise typer.Exit(1)
+    seen = look(trace, first.event.seq, rules, **options)
     if as_json:
-        echo_json(
-            {"found": found.event.seq, "when": when, "kernel": rules.name, "flips": found.flips, **_side(found)}
-        )
+        head = {"found": first.event.seq, "when": judge.text, "kernel": rules.name, "flips": len(found)}
+        echo_json({**head, **side_dict(seen), **listed})
         return
-    echo(f"first event with {when}: {trace.header.name}@{found.event.seq}  ({rules.name})")
-    echo(f"  {call_text(found.event)}  [{found.outcome.map_count} VMAs]")
-    _explain(found.outcome, found.change)
-    if found.flips > 1:
-        echo(f"  the predicate changes its answer {found.flips} times; this is the first time it holds")
+    echo(f"first event with {judge.text}: {name}@{first.event.seq}  ({rules.name})")
+    show_found(seen)
+    if every:
+        echo(f"the answer changes {len(found)} times in events 1 to {at}:")
+        for flip in found:
+            echo(f"  {_flip_text(name, flip)}")
+    elif len(found) > 1:
+        echo(f"  the answer changes {len(found)} times; this is the first time it holds (--all lists them)")
 
 
-def _against(trace: Any, at: int, rules: Any, against: str, options: dict[str, Any], as_json: bool) -> None:
-    from vmastore.mm.rules import resolve
-    from vmastore.replay import bisect as engine
+def _flip_dict(flip: Flip) -> dict[str, Any]:
     from vmastore.replay.text import call_text
-
-    other = resolve(against)
-    parted = engine.part(trace.header, trace.files, trace.events(1, at), rules, other, **options)
-    if parted is None:
-        if as_json:
-            echo_json({"found": None, "kernel": rules.name, "against": other.name})
-        else:
-            echo(f"{rules.name} and {other.name} decide every event of {trace.header.name} alike (1 to {at})")
-        raise typer.Exit(1)
-    if as_json:
-        sides = [
-            _outcome_dict(outcome, change) for outcome, change in zip(parted.outcomes, parted.changes, strict=True)
-        ]
-        echo_json({"found": parted.event.seq, "kernel": rules.name, "against": other.name, "outcomes": sides})
-        return
-    echo(f"first event that {rules.name} and {other.name} decide differently: {trace.header.name}@{parted.event.seq}")
-    echo(f"  {call_text(parted.event)}")
-    for name, outcome, change in zip((rules.name, other.name), parted.outcomes, parted.changes, strict=True):
-        echo(f"{name}: {outcome.cases or 'no merge, no split'}  [{outcome.map_count} VMAs]")
-        _explain(outcome, change)
-
-
-def _explain(outcome: Any, change: Any) -> None:
-    from vmastore.replay.draw import draw
-    from vmastore.replay.verify import describe
-
-    for decision in outcome.decisions:
-        echo(f"  {describe(decision)}")
-    for line in draw(change):
-        echo(f"  {line}")
-
-
-def _side(found: Any) -> dict[str, Any]:
-    return _outcome_dict(found.outcome, found.change)
-
-
-def _outcome_dict(outcome: Any, change: Any) -> dict[str, Any]:
-    from vmastore.replay.verify import describe
 
     return {
-        "cases": outcome.cases,
-        "map_count": outcome.map_count,
-        "errno": outcome.errno,
-        "certain": outcome.certain,
-        "decisions": [describe(d) for d in outcome.decisions],
-        "before": [vma_dict(v) for v in change.before],
-        "after": [vma_dict(v) for v in change.after],
+        "seq": flip.event.seq,
+        "mm": flip.mm or None,
+        "holds": flip.holds,
+        "call": call_text(flip.event),
+        "map_count": flip.map_count,
     }
+
+
+def _flip_text(name: str, flip: Flip) -> str:
+    state = "holds from" if flip.holds else "ceases at "
+    where = f" mm{flip.mm}" if flip.mm else ""
+    return f"{state} {event_text(name, flip.event)}  [{flip.map_count} VMAs]{where}"

@@ -43,6 +43,8 @@ _TEXT = {
     "expand_only": "brk never looks at the next VMA",
 }
 
+REASON_CODES: tuple[str, ...] = (*_TEXT, "flags")  # every code that a Reason can have
+
 
 class Decision(NamedTuple):
     """One decision of the merge/split API.

@@ -39,13 +39,14 @@ def connect(store: Store, timeout: float | None = None) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
     register(connection)
     connection.execute("PRAGMA query_only=ON")
-    connection.set_authorizer(_authorize)
+    connection.set_authorizer(authorize)
     end = time.monotonic() + (timeout if timeout is not None else 1e9)
     connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)  # Ctrl-C is seen here too
     return connection
 
 
-def _authorize(action: int, one: str | None, two: str | None, *_: Any) -> int:
+def authorize(action: int, one: str | None, two: str | None, *_: Any) -> int:
+    """SQLite's authorizer for reading only: no write, no ATTACH, no extension."""
     if action in _ALLOWED:
         if action == sqlite3.SQLITE_FUNCTION and two == "load_extension":
             return sqlite3.SQLITE_DENY

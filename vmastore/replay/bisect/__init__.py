@@ -1,0 +1,20 @@
+"""Bisection: the event at which a property begins to hold, two rule sets part, or two runs part."""
+
+from vmastore.replay.bisect.find import Flip, flips
+from vmastore.replay.bisect.judge import Judge, PredicateJudge, SqlJudge
+from vmastore.replay.bisect.part import Difference, differ, differences
+from vmastore.replay.bisect.tracker import Found, Tracker, look
+
+__all__ = [
+    "Difference",
+    "Flip",
+    "Found",
+    "Judge",
+    "PredicateJudge",
+    "SqlJudge",
+    "Tracker",
+    "differ",
+    "differences",
+    "flips",
+    "look",
+]
