@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -200,6 +201,9 @@ def test_a_running_process_is_attached_to_and_let_go_again() -> None:
         "import time, mmap\nprint('ready', flush=True)\n"
         "while True:\n  m = mmap.mmap(-1, 1 << 20); m[0] = 1; time.sleep(0.01); m.close(); b'x' * 300000"
     )
+    resource.prlimit(
+        process.pid, resource.RLIMIT_STACK, (5 << 20, resource.prlimit(process.pid, resource.RLIMIT_STACK)[1])
+    )
     try:
         recording = attach(process.pid, name="running", duration_s=0.5, check_every_s=0.2)
         events, report = verify(recording)
@@ -207,6 +211,10 @@ def test_a_running_process_is_attached_to_and_let_go_again() -> None:
         assert report.mismatches == report.errno_mismatches == 0
         assert {"mmap", "munmap"} <= {event.call for event in events}
         assert recording.status == 0 and process.poll() is None
+        soft = resource.prlimit(process.pid, resource.RLIMIT_STACK)[0]
+        assert (
+            recording.trace.header.config["rlimits"]["STACK"] == soft != resource.getrlimit(resource.RLIMIT_STACK)[0]
+        )
         assert proc.tracer_of(process.pid) == 0
     finally:
         process.kill()

@@ -190,7 +190,7 @@ _SHAPES = {
     "munmap": "ii",
     "mprotect": "iii",
     "pkey_mprotect": "iiii",
-    "mremap": "iiiii",
+    "mremap": "iiiin",
     "brk": "i",
     "madvise": "iii",
     "process_madvise": "ipiii",

@@ -51,6 +51,7 @@ class Env:
         self.uffds: dict[int, UffdCtx] = {}  # by open file description
         self.zero_dev: str | None = None  # the device of kernel-made shmem files, once observed
         self.inferred = 0  # VMAs that must have existed but that no event made
+        self.fs_known = True  # the kind of a file tells its file system (tmpfs or not)
         self.faults = "recorded"  # recorded, none, written, untouched: what the trace shows of page faults
 
     def new_writable(self, vma: Vma, prepare: Callable[[], None]) -> None:
@@ -77,6 +78,7 @@ class Mm:
         "def_flags",
         "dirty",
         "env",
+        "exec_rlimits",
         "expect_errno",
         "expect_result",
         "head",
@@ -89,6 +91,7 @@ class Mm:
         "observed",
         "persona",
         "pmds",
+        "rlimits",
         "rules",
         "start_brk",
         "start_stack",
@@ -100,6 +103,8 @@ class Mm:
         self.env = env
         self.rules = env.rules
         self.config = env.config
+        self.rlimits = env.config.rlimits  # soft limits in bytes, -1: none; replaced, never changed in place
+        self.exec_rlimits = self.rlimits  # those that exec laid the address space out by
         self.number = number
         self.index = VmaIndex()
         none = env.table.get(0)

@@ -9,7 +9,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vmastore.errors import RecordError
 from vmastore.events.types import TraceHeader
@@ -80,7 +80,7 @@ def record(
                 f"{argv[0]} was not started (status {session.status})",
                 hint="What strace or the system said stands above.",
             )
-        return _recording(session, name, shlex.join(argv), {}, notes)
+        return _recording(session, name, shlex.join(argv), {}, notes, system_config())
     except BaseException:
         spool.close()
         raise
@@ -104,6 +104,7 @@ def attach(
     threads = proc.threads_of(pid)
     _check_attachable(pid, threads)
     strace = Strace()
+    config = system_config(pid)  # its limits may not be ours, and it may be gone in the end
     spool = Spool(spool_dir)
     try:
         command = strace.command(spool.fifo_path, hold, seccomp=False, target=["-p", str(pid)])
@@ -119,7 +120,7 @@ def attach(
         session.run()
         if session.status not in (0, -signal.SIGTERM, 128 + signal.SIGTERM) and not spool.shots:
             raise RecordError(f"strace could not attach to process {pid}", hint="What it said stands above.")
-        return _recording(session, name, f"pid:{pid}", {pid: threads}, [])
+        return _recording(session, name, f"pid:{pid}", {pid: threads}, [], config)
     except BaseException:
         spool.close()
         raise
@@ -142,18 +143,23 @@ def _setuid_note(path: str) -> list[str]:
 
 
 def _recording(
-    session: Session, name: str, source: str, attached: dict[int, list[int]], notes: list[str]
+    session: Session,
+    name: str,
+    source: str,
+    attached: dict[int, list[int]],
+    notes: list[str],
+    config: dict[str, Any],
 ) -> Recording:
     status, spool, holder = session.status, session.spool, session.holder
     killed = -status if status < 0 and session.attached is None else 0
     cost = Cost(session.wall_s, session.strace_s, holder.held_s, session.watch.lines, spool.size, spool.shots)
-    header = _header(session, name, source, notes)
+    header = _header(session, name, source, notes, config)
     trace = RecordedTrace(spool, session.perf, header, attached=attached, ignore=(session.pid,))
     code = 128 + killed if killed else 0 if session.attached is not None else status
     return Recording(trace, code, signal.Signals(killed).name if killed else None, session.interrupted, cost)
 
 
-def _header(session: Session, name: str, source: str, notes: list[str]) -> TraceHeader:
+def _header(session: Session, name: str, source: str, notes: list[str], config: dict[str, Any]) -> TraceHeader:
     system = os.uname()
     faults, why = _faults(session)
     notes = [*notes, *why, *_misses(session)]
@@ -163,7 +169,7 @@ def _header(session: Session, name: str, source: str, notes: list[str]) -> Trace
         "record",
         system.release,
         system.version,
-        system_config(),
+        config,
         faults,
         "; ".join(notes) or None,
     )

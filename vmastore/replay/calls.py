@@ -10,12 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from vmastore.events import Event, ObservedVma
-from vmastore.mm.flags import PAGE_SIZE, VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS
 from vmastore.mm.mm import Mm
-from vmastore.mm.vma import File, Vma
+from vmastore.mm.vma import File
 from vmastore.syscalls import uapi
 from vmastore.syscalls.brk import sys_brk
-from vmastore.syscalls.common import page_align
 from vmastore.syscalls.fault import fault, grow_stack
 from vmastore.syscalls.madvise import sys_madvise, sys_process_madvise
 from vmastore.syscalls.mempolicy import sys_mbind, sys_set_mempolicy_home_node
@@ -68,7 +66,7 @@ def _pkey_mprotect(world: World, mm: Mm, event: Event) -> int:
 
 def _mremap(world: World, mm: Mm, event: Event) -> int:
     addr, old, new, flags, *rest = event.args
-    return sys_mremap(mm, addr, old, new, flags, rest[0] if rest and rest[0] else 0)
+    return sys_mremap(mm, addr, old, new, flags, rest[0] if rest else None)
 
 
 def _brk(world: World, mm: Mm, event: Event) -> int:
@@ -181,9 +179,12 @@ def _stack_grow(world: World, mm: Mm, event: Event) -> None:
 
 def _fork(world: World, mm: Mm, event: Event) -> None:
     child = event.args[1]
-    if event.errno or not isinstance(child, int) or child == event.mm:
+    if event.errno or not isinstance(child, int):
         return
-    world.adopt(dup_mmap(mm, child, world.mms.values()))
+    copy = dup_mmap(mm, child, world.mms.values()) if child != event.mm else None
+    world.limits.forked(mm, event, copy)
+    if copy is not None:
+        world.adopt(copy)
 
 
 def _exec(world: World, mm: Mm, event: Event) -> None:
@@ -193,10 +194,16 @@ def _exec(world: World, mm: Mm, event: Event) -> None:
     fresh = Mm(mm.env, new)
     fresh.merge_any = mm.merge_any
     fresh.persona = mm.persona
+    world.limits.executed(mm, event, fresh)
     world.adopt(fresh)
 
 
+def _setrlimit(world: World, mm: Mm, event: Event) -> None:
+    world.limits.change(mm, event)
+
+
 def _exit(world: World, mm: Mm, event: Event) -> None:
+    world.limits.exited(event)
     if len(event.args) > 2 and event.args[2]:
         mm.clear()
         world.mms.pop(mm.number, None)
@@ -239,6 +246,8 @@ HANDLERS: dict[str, Handler] = {
     "shmdt": _shmdt,
     "mseal": _mseal,
     "personality": _personality,
+    "prlimit64": _setrlimit,
+    "setrlimit": _setrlimit,
     "fault": _fault,
     "stack_grow": _stack_grow,
     "fork": _fork,
@@ -251,33 +260,3 @@ HANDLERS: dict[str, Handler] = {
     "maps": _maps,
     "note": _note,
 }
-
-_NEEDS_RANGE = {"mprotect", "pkey_mprotect", "munmap", "mlock", "mlock2", "munlock", "madvise", "mseal", "mremap"}
-
-
-def prepare(mm: Mm, event: Event) -> None:
-    """Insert what must have existed: a call succeeded on a range that no event of the trace mapped.
-
-    munmap succeeds over holes, so it infers nothing; madvise reports holes, mremap needs its source.
-    """
-    if event.call not in _NEEDS_RANGE or event.call == "munmap" or not isinstance(event.args[0], int):
-        return
-    start = event.args[0] & -PAGE_SIZE
-    end = start + page_align(event.args[1] + (event.args[0] - start))
-    fill_holes(mm, start, end)
-
-
-def fill_holes(mm: Mm, start: int, end: int) -> None:
-    """Map every hole of [start, end) with an inferred anonymous VMA."""
-    while start < end:
-        vma = mm.find_vma(start)
-        if vma.vm_start > start:
-            hole_end = min(end, vma.vm_start)
-            inferred = Vma(start, hole_end, mm.env.table.get(VM_DATA_DEFAULT_FLAGS | VM_ACCOUNT))
-            inferred.unsure = 1
-            mm.insert_after(vma.prev, inferred)
-            mm.inferred += 1
-            mm.env.inferred += 1
-            start = hole_end
-        else:
-            start = vma.vm_end

@@ -22,6 +22,7 @@ def clone_mm(mm: Mm) -> Mm:
         last = twin
     copy.start_brk, copy.brk, copy.start_stack = mm.start_brk, mm.brk, mm.start_stack
     copy.def_flags, copy.merge_any, copy.mdwe, copy.persona = mm.def_flags, mm.merge_any, mm.mdwe, mm.persona
+    copy.rlimits, copy.exec_rlimits = mm.rlimits, mm.exec_rlimits
     copy.complete, copy.inferred = mm.complete, mm.inferred
     copy.pmds = set(mm.pmds)
     copy.dirty = None if mm.dirty is None else []

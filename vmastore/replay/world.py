@@ -13,10 +13,13 @@ from vmastore.mm.outcome import Decision
 from vmastore.mm.rules import RuleSet
 from vmastore.mm.vma import File
 from vmastore.replay.baseline import Identity, load
-from vmastore.replay.calls import HANDLERS, prepare
+from vmastore.replay.calls import HANDLERS
+from vmastore.replay.inferred import prepare
+from vmastore.replay.limits import Limits
 
 _CONFIG_INTS = ("max_map_count", "overcommit_memory", "mmap_min_addr", "stack_guard_gap")
-_CONFIG_FLAGS = ("anon_name", "userfaultfd", "ksm", "hugepage", "numa", "soft_dirty")
+_CONFIG_FLAGS = ("anon_name", "userfaultfd", "ksm", "hugepage", "numa", "soft_dirty", "privileged")
+_KNOW_FILE_SYSTEMS = {"vmafuzz", "conform"}
 
 
 class Outcome:
@@ -105,12 +108,14 @@ class World:
         self.header = header
         self.rules = rules
         self.env = Env(rules, config_of(header, max_map_count))
+        self.env.fs_known = header.format in _KNOW_FILE_SYSTEMS
         shown = header.faults == "recorded"
         self.env.faults = "recorded" if shown and faults == "recorded" else _policy(faults)
         self.infos = files
         self.files: dict[int, File] = {}
         self.images: dict[Identity, File] = {}
         self.mms: dict[int, Mm] = {}
+        self.limits = Limits()
         self.watch = False  # collect what changed in Mm.dirty
         self.oops = False
 

@@ -50,7 +50,7 @@ def mmap_base(mm: Mm) -> int:
     stack = mm.tail.prev
     while stack is not mm.head and not stack.attrs.vm_flags & VM_GROWSDOWN:
         stack = stack.prev
-    limit = mm.config.rlimits.get("STACK", 8 << 20)
+    limit = mm.exec_rlimits.get("STACK", 8 << 20)
     gap = max(_STACK_GAP, min(limit if limit >= 0 else _STACK_GAP, TASK_SIZE // 6 * 5))
     top = stack.vm_end if stack is not mm.head else TASK_SIZE
     return (top - gap) & PAGE_MASK

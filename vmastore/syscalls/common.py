@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vmastore.mm.flags import PAGE_MASK, PAGE_SIZE, U64
+from vmastore.mm.flags import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, U64, VM_LOCKED
 from vmastore.mm.mm import Mm
-from vmastore.mm.vma import Mempolicy, UffdCtx, Vma
+from vmastore.mm.vma import File, Mempolicy, UffdCtx, Vma
 
 
 def page_align(length: int) -> int:
@@ -39,6 +39,19 @@ def write_uffd(mm: Mm, vma: Vma, vm_flags: int, ctx: UffdCtx | None) -> None:
     mm.touch(vma)
 
 
+def over_memlock(mm: Mm, start: int, length: int) -> bool:
+    """Whether locking [start, start+length) too would exceed RLIMIT_MEMLOCK, as far as it is known."""
+    limit = mm.rlimits.get("MEMLOCK")
+    if mm.config.privileged is not False or limit is None or limit < 0:
+        return False
+    end = start + length
+    others = 0
+    for vma in mm.vmas():
+        if vma.attrs.vm_flags & VM_LOCKED:
+            others += vma.vm_end - vma.vm_start - max(0, min(vma.vm_end, end) - max(vma.vm_start, start))
+    return (others + length) >> PAGE_SHIFT > limit >> PAGE_SHIFT
+
+
 def covered(mm: Mm, start: int, end: int) -> bool:
     """Whether [start, end) has no hole."""
     vma = mm.find_vma(start)
@@ -49,3 +62,8 @@ def covered(mm: Mm, start: int, end: int) -> bool:
         reached = vma.vm_end
         vma = vma.next
     return True
+
+
+def unknown_fs(mm: Mm, file: File) -> bool:
+    """Whether a file may be one of tmpfs: its path is all that most traces tell."""
+    return file.kind == "unknown" or (file.kind == "regular" and not mm.env.fs_known)

@@ -127,7 +127,7 @@ def grow_stack(mm: Mm, vma: Vma, addr: int, *, sure: bool = False) -> bool:
         gap = mm.config.stack_guard_gap << PAGE_SHIFT
         if prev.attrs.vm_flags & VM_ACCESS_FLAGS and addr - prev.vm_end < gap:
             return False
-    limit = mm.config.rlimits.get("STACK", -1 if sure else _STACK_LIMIT)
+    limit = mm.rlimits.get("STACK", -1 if sure else _STACK_LIMIT)
     if 0 <= limit < vma.vm_end - addr:
         return False
     if (vma.vm_start - addr) >> PAGE_SHIFT > vma.vm_pgoff:

@@ -19,7 +19,7 @@ from vmastore.mm.flags import (
 from vmastore.mm.merge import vma_modify_flags
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
-from vmastore.syscalls.common import page_align, write_flags
+from vmastore.syscalls.common import over_memlock, page_align, write_flags
 from vmastore.syscalls.fault import may_fault, mm_populate
 from vmastore.syscalls.uapi import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT
 
@@ -33,7 +33,7 @@ def sys_mlock(mm: Mm, start: int, length: int, flags: int = 0) -> int:
         return -EPERM
     length = page_align(length + (start & (PAGE_SIZE - 1)) & U64)
     start &= PAGE_MASK & U64
-    if mm.fails(ENOMEM) and _over_limit(mm, length):
+    if (mm.fails(ENOMEM) or not mm.observed) and over_memlock(mm, start, length):
         return -ENOMEM
     error = _apply(mm, start, length, vm_flags)
     if error or not length:
@@ -43,15 +43,6 @@ def sys_mlock(mm: Mm, start: int, length: int, flags: int = 0) -> int:
     if mm.fails(ENOMEM) and _may_fault(mm, start, start + length):
         return -ENOMEM
     return -EAGAIN if mm.fails(EAGAIN) else 0
-
-
-def _over_limit(mm: Mm, length: int) -> bool:
-    """RLIMIT_MEMLOCK, where it is known."""
-    limit = mm.config.rlimits.get("MEMLOCK")
-    if mm.config.privileged is not False or limit is None or limit < 0:
-        return False
-    locked = sum(v.vm_end - v.vm_start for v in mm.vmas() if v.attrs.vm_flags & VM_LOCKED)
-    return locked + length > limit
 
 
 def _may_fault(mm: Mm, start: int, end: int) -> bool:

@@ -35,6 +35,7 @@ from vmastore.mm.merge import mmap_region
 from vmastore.mm.mm import Mm, in_task
 from vmastore.mm.vma import File
 from vmastore.syscalls.address import get_unmapped_area
+from vmastore.syscalls.common import over_memlock
 from vmastore.syscalls.fault import anon_vma_prepare, mm_populate
 from vmastore.syscalls.uapi import (
     LEGACY_MAP_MASK,
@@ -120,7 +121,7 @@ def do_mmap(mm: Mm, addr: int, length: int, prot: int, flags: int, file: File | 
         return -EEXIST
     if flags & MAP_LOCKED and mm.fails(EPERM) and file is None:
         return -EPERM
-    if vm_flags & VM_LOCKED and mm.fails(EAGAIN):
+    if vm_flags & VM_LOCKED and (mm.fails(EAGAIN) or (not mm.observed and over_memlock(mm, addr, length))):
         return -EAGAIN
     if file is not None and file.kind != "hugetlb_anon":
         error, vm_flags = _file_flags(mm, file, prot, flags, vm_flags, pgoff, addr, length)
@@ -272,12 +273,12 @@ def _region(mm: Mm, addr: int, length: int, vm_flags: int, file: File | None, pg
 
 def _unlimited(mm: Mm) -> bool:
     """Whether the trace tells that no limit of the process can be what an mmap ran into."""
-    return mm.config.rlimits.get("AS") == -1 and mm.config.rlimits.get("DATA") == -1
+    return mm.rlimits.get("AS") == -1 and mm.rlimits.get("DATA") == -1
 
 
 def _over_limit(mm: Mm, addr: int, length: int) -> bool:
     """may_expand_vm(): RLIMIT_AS, where it is known and the kernel's answer is not; what goes is not counted."""
-    limit = mm.config.rlimits.get("AS", -1)
+    limit = mm.rlimits.get("AS", -1)
     if limit < 0:
         return False
     end = addr + length

@@ -32,9 +32,15 @@ _KNOWN = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP
 _NEW_ADDR = MREMAP_FIXED | MREMAP_DONTUNMAP
 
 
-def sys_mremap(mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_addr: int) -> int:
-    """Returns the address or -errno. Before 6.17 a failing MREMAP_FIXED may have unmapped its target."""
+def sys_mremap(mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_addr: int | None) -> int:
+    """Returns the address or -errno. Before 6.17 a failing MREMAP_FIXED may have unmapped its target.
+
+    new_addr: None where the trace does not show the hint of a MREMAP_DONTUNMAP; it may then be what the
+    kernel answered EINVAL to.
+    """
     first = mm.rules.mremap_checks_first
+    if new_addr is None:
+        new_addr = addr if flags & MREMAP_DONTUNMAP and mm.fails(EINVAL) else 0  # the source itself overlaps
     if not first and flags & MREMAP_DONTUNMAP and old_len != new_len:
         return -EINVAL  # compared before rounding
     old_len, new_len = page_align(old_len), page_align(new_len)
@@ -132,6 +138,11 @@ def _to_resize(mm: Mm, vma: Vma, addr: int, old_len: int, new_len: int, flags: i
     return EAGAIN if vm_flags & VM_LOCKED and mm.fails(EAGAIN) else 0
 
 
+def _source_error(mm: Mm, addr: int, old_len: int, new_len: int, flags: int) -> int:
+    vma = mm.vma_lookup(addr)
+    return EFAULT if vma is None else _to_resize(mm, vma, addr, old_len, new_len, flags)
+
+
 def _mremap_to(mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_addr: int) -> int:
     first = mm.rules.mremap_checks_first
     if not first:
@@ -139,7 +150,9 @@ def _mremap_to(mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_ad
         if error:
             return -error
     if flags & MREMAP_FIXED:
-        failed = sys_munmap(mm, new_addr, new_len)
+        # before 6.17 the source is looked at afterwards, and the EINVAL that was answered may be its own
+        late = not first and _source_error(mm, addr, min(old_len, new_len), new_len, flags) == EINVAL
+        failed = sys_munmap(mm, new_addr, new_len, may_hit_unknown=not late)
         if failed:
             return failed
         if first and mm.vma_lookup(addr) is None:

@@ -7,9 +7,9 @@ from errno import EAGAIN, EBADF, EINVAL, ENOMEM, EPERM
 from vmastore.mm.flags import PAGE_SIZE, U64, VM_MERGEABLE
 from vmastore.mm.ksm import ksm_compatible
 from vmastore.mm.mm import Mm
-from vmastore.mm.vma import Vma
+from vmastore.mm.vma import File, Vma
 from vmastore.syscalls import uapi
-from vmastore.syscalls.common import page_align
+from vmastore.syscalls.common import page_align, unknown_fs
 from vmastore.syscalls.madvise import update_vma, walk
 
 _NAME_MAX = 80  # bytes, with the NUL
@@ -64,13 +64,20 @@ def _set_anon_name(mm: Mm, opt: int, start: int, length_in: int, name_ptr: int, 
 
     def visit(vma: Vma, prev: Vma, low: int, high: int) -> Vma | int:
         file = vma.attrs.vm_file
-        if file is not None and not (mm.rules.anon_name_shmem and file.kind in ("shmem", "memfd")):
+        if file is not None and not (mm.rules.anon_name_shmem and _anon_shmem(mm, file)):
             return -EBADF
         changed = update_vma(mm, vma, prev, low, high, vma.attrs.vm_flags, name)
         return -EAGAIN if changed == -ENOMEM else changed
 
     error = walk(mm, start, end, visit)
     return error
+
+
+def _anon_shmem(mm: Mm, file: File) -> bool:
+    """vma_is_anon_shmem(): shared anonymous memory, a memfd, an unlinked file of tmpfs."""
+    if unknown_fs(mm, file) and mm.observed:
+        return mm.expect_errno != EBADF
+    return file.kind in ("shmem", "memfd")
 
 
 def _name_valid(name: str) -> bool:

@@ -20,9 +20,9 @@ from vmastore.mm.flags import (
 )
 from vmastore.mm.merge import vma_modify_uffd
 from vmastore.mm.mm import Mm
-from vmastore.mm.vma import File, UffdCtx, Vma
+from vmastore.mm.vma import UffdCtx, Vma
 from vmastore.syscalls import uapi
-from vmastore.syscalls.common import write_uffd
+from vmastore.syscalls.common import unknown_fs, write_uffd
 
 
 def uffd_ctx(mm: Mm, file: int) -> UffdCtx:
@@ -94,18 +94,11 @@ def can_userfault(mm: Mm, vma: Vma, asked: int) -> bool:
     zero = file is not None and file.kind == "zero" and bool(vma.attrs.vm_flags & VM_SHARED)
     shmem = file is not None and file.kind != "shm" and (file.is_shmem or zero)
     huge = bool(vma.attrs.vm_flags & VM_HUGETLB)
+    if file is not None and unknown_fs(mm, file) and mm.observed and not mm.expect_errno:
+        return True  # the kernel registered it: tmpfs
     if asked & VM_UFFD_MINOR and not (shmem or huge):
         return False
-    if file is not None and file.kind in ("regular", "unknown") and _unknown_fs(mm, file):
-        return True
     return shmem or huge or vma.is_anonymous
-
-
-def _unknown_fs(mm: Mm, file: File) -> bool:
-    """The file system decides, and the trace does not show it: if the kernel registered, it was tmpfs."""
-    if file.kind == "unknown" or file.size is None:
-        return mm.observed and not mm.expect_errno
-    return False
 
 
 def _walk(mm: Mm, vma: Vma, start: int, end: int, ctx: UffdCtx, asked: int) -> int:

@@ -48,6 +48,9 @@ SIMPLE: dict[str, tuple[Memo, ...]] = {
 }
 
 
+_MREMAP_DONTUNMAP = 4
+
+
 def parse(name: str, tokens: Tokens) -> Args:
     """The typed arguments of call `name`; raises Unparsed."""
     simple = SIMPLE.get(name)
@@ -63,8 +66,9 @@ def parse(name: str, tokens: Tokens) -> Args:
 
 
 def _simple(name: str, memos: tuple[Memo, ...], tokens: Tokens) -> Args:
-    if len(tokens) == 4 and name == "mremap":  # new_addr is printed only where it is used
-        return (*map(getitem, memos, tokens), 0)
+    if len(tokens) == 4 and name == "mremap":
+        shown = tuple(map(getitem, memos, tokens))  # new_addr only with MREMAP_FIXED, but both look at it
+        return (*shown, None if shown[3] & _MREMAP_DONTUNMAP else 0)
     # a call printed by number shows six arguments, used or not
     if len(tokens) != len(memos) and not (len(tokens) == 6 > len(memos)):
         raise Unparsed(f"{name} with {len(tokens)} arguments")

@@ -26,7 +26,7 @@ from vmastore.importers.strace.values import Memo
 Reader = Callable[[list[bytes]], Args]  # arguments as printed → values; ValueError: not the short way
 _Outcome = tuple[int | None, int, bool]  # result, errno, injected
 
-_MAP_ANONYMOUS = 0x20
+_MAP_ANONYMOUS, _MREMAP_DONTUNMAP = 0x20, 4
 # the unit of a time since the epoch, by its length without the point; 0: the lengths of a time of day
 _SCALE = {13: 1_000_000, 16: 1_000, 19: 1, 14: 0, 8: 0}
 _DURATION = re.compile(rb" <\d+(?:\.\d+)?>\Z")  # -T
@@ -68,8 +68,10 @@ def _mmap(addr: Memo, length: Memo, prot: Memo, flags: Memo, fd: Memo, offset: M
 
 def _mremap(addr: Memo, old: Memo, new: Memo, flags: Memo, new_addr: Memo) -> Reader:
     def read(tokens: list[bytes]) -> Args:
-        if len(tokens) == 4:
-            tokens.append(b"0")
+        if len(tokens) == 4:  # new_addr is printed only with MREMAP_FIXED
+            a, b, c, d = tokens
+            bits = flags[d]
+            return addr[a], old[b], new[c], bits, None if bits & _MREMAP_DONTUNMAP else 0
         a, b, c, d, e = tokens
         return addr[a], old[b], new[c], flags[d], new_addr[e]
 

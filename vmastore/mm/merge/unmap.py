@@ -12,14 +12,15 @@ from vmastore.mm.vma import Vma
 API = "do_vmi_munmap"
 
 
-def do_vmi_munmap(vmi: VmaIterator, start: int, end: int) -> int:
+def do_vmi_munmap(vmi: VmaIterator, start: int, end: int, *, late_errno: int = 0) -> int:
     """Unmap [start, end); holes are fine. Returns 0, -ENOMEM, -EPERM (sealed) or -EINVAL.
 
-    An error after the first edge was split leaves that split. Source: do_vmi_munmap().
+    An error after the first edge was split leaves that split. late_errno: what the kernel answered when
+    it came to the end of the range, where the trace knows of no VMA. Source: do_vmi_munmap().
     """
     error, vmas = gather(vmi.mm, start, end)
-    if error:
-        return error
+    if error or late_errno:
+        return error or -late_errno
     complete(vmi.mm, start, end, vmas)
     return 0
 

@@ -1,0 +1,62 @@
+"""VMAs that must have existed though no event of the trace made them: a call on them succeeded."""
+
+from __future__ import annotations
+
+from vmastore.events import Event
+from vmastore.mm.flags import PAGE_SIZE, VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS
+from vmastore.mm.mm import Mm
+from vmastore.mm.vma import Vma
+from vmastore.syscalls import uapi
+from vmastore.syscalls.common import page_align
+
+_NEEDS_RANGE = {"mprotect", "pkey_mprotect", "mlock", "mlock2", "munlock", "madvise", "mseal", "mremap"}
+
+
+def prepare(mm: Mm, event: Event) -> None:
+    """Insert what must have existed: a call succeeded on a range that no event of the trace mapped.
+
+    munmap succeeds over holes, so it infers nothing; nor does an mremap that did not need its whole source.
+    """
+    if event.call not in _NEEDS_RANGE or not isinstance(event.args[0], int):
+        return
+    start = event.args[0] & -PAGE_SIZE
+    end = start + page_align(event.args[1] + (event.args[0] - start))
+    if event.call == "mremap":
+        start, end = _mremap_source(mm, start, end, event)
+    elif event.call in ("mprotect", "pkey_mprotect") and event.args[2] & uapi.PROT_GROWSDOWN:
+        start = max(start, min(end, mm.find_vma(start).vm_start))  # a hole below a stack is passed over
+    fill_holes(mm, start, end)
+
+
+def _mremap_source(mm: Mm, start: int, end: int, event: Event) -> tuple[int, int]:
+    """The range that must have been mapped for an mremap of [start, end) to succeed.
+
+    Growing needs one VMA from `start` to `end`. Shrinking unmaps the tail, holes and all: its VMA need
+    hold the first page only; nor need a move of several VMAs (6.17), which keeps the gaps. What is
+    inferred there is as much as the call was to keep.
+    """
+    new, flags = page_align(event.args[2]), event.args[3]
+    moves = flags & (uapi.MREMAP_FIXED | uapi.MREMAP_DONTUNMAP)
+    if new > end - start:
+        return start, max(end, start + PAGE_SIZE)
+    kept = start + new
+    one_vma = moves and not (new == end - start and flags & uapi.MREMAP_FIXED and mm.rules.mremap_multi_vma)
+    if one_vma or mm.vma_lookup(start) is None:
+        return start, kept if one_vma else min(kept, max(mm.find_vma(start).vm_start, start + PAGE_SIZE))
+    return start, start
+
+
+def fill_holes(mm: Mm, start: int, end: int) -> None:
+    """Map every hole of [start, end) with an inferred anonymous VMA."""
+    while start < end:
+        vma = mm.find_vma(start)
+        if vma.vm_start > start:
+            hole_end = min(end, vma.vm_start)
+            inferred = Vma(start, hole_end, mm.env.table.get(VM_DATA_DEFAULT_FLAGS | VM_ACCOUNT))
+            inferred.unsure = 1
+            mm.insert_after(vma.prev, inferred)
+            mm.inferred += 1
+            mm.env.inferred += 1
+            start = hole_end
+        else:
+            start = vma.vm_end
