@@ -40,6 +40,7 @@ _TEXT = {
     "anon_vma": "anon_vma",
     "inside": "the range does not reach that edge of its VMA",
     "not_tried": "nothing: no call has asked since they became alike",
+    "device": "not reached: the call failed; on an unknown device, the file system may have been asked first",
     "expand_only": "brk never looks at the next VMA",
 }
 

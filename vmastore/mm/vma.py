@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from typing import NamedTuple
 
-from vmastore.mm.flags import PAGE_SHIFT, VM_MAYSHARE, VM_MAYWRITE, VM_SHARED, VM_SPECIAL
+from vmastore.mm.flags import PAGE_SHIFT, PMD_SIZE, VM_HUGETLB, VM_MAYSHARE, VM_MAYWRITE, VM_SHARED, VM_SPECIAL
 
 _IMPORT_TIME_FLOOR = 20_000  # interned attributes below which no sweep is worth its time
 
@@ -279,6 +279,13 @@ class Vma:
     def is_private_file(self) -> bool:
         flags = self.attrs.vm_flags
         return self.attrs.vm_file is not None and bool(flags & VM_MAYWRITE) and not flags & VM_MAYSHARE
+
+    def may_split(self, addr: int) -> bool:
+        """vm_ops->may_split(): not within a huge page, and never a special mapping (vdso, vvar, uprobes)."""
+        if self.attrs.vm_flags & VM_HUGETLB:
+            return not addr % PMD_SIZE
+        file = self.attrs.vm_file
+        return file is None or file.kind != "special"
 
     def __repr__(self) -> str:
         return f"Vma({self.vm_start:#x}-{self.vm_end:#x} {self.attrs.vm_flags:#x})"

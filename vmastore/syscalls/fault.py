@@ -148,8 +148,6 @@ def populate_vma(mm: Mm, vma: Vma, start: int, end: int) -> bool:
     if not flags & VM_ACCESS_FLAGS:
         return False
     write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE
-    if not write and not flags & VM_READ and not flags & VM_EXEC:
-        return True
     if vma.anon_vma is None or vma.unsure:
         step = PMD_SIZE if not write else end - start
         addr = start

@@ -43,10 +43,11 @@ def sys_mbind(mm: Mm, start: int, length: int, mode: int, nodemask: int | None, 
         return -EFAULT
     if policy is None and mm.find_vma(start).vm_start >= end:
         return -EFAULT
+    strict = mm.fails(EIO) and flags & uapi.MPOL_MF_STRICT
+    if strict and not flags & (uapi.MPOL_MF_MOVE | uapi.MPOL_MF_MOVE_ALL):
+        return -EIO  # queue_pages_range() met a misplaced page that it may not move: nothing is bound
     error = _bind_all(mm, start, end, policy)
-    if not error and mm.fails(EIO) and flags & uapi.MPOL_MF_STRICT:
-        return -EIO
-    return error
+    return -EIO if strict and not error else error
 
 
 def _mode_error(mm: Mm, mode: int, mode_flags: int) -> int:

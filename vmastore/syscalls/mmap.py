@@ -33,6 +33,7 @@ from vmastore.mm.flags import (
 )
 from vmastore.mm.merge import mmap_region
 from vmastore.mm.mm import Mm, in_task
+from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.vma import File
 from vmastore.syscalls.address import get_unmapped_area
 from vmastore.syscalls.common import over_memlock
@@ -187,7 +188,9 @@ def _file_flags(
     if kind not in (MAP_SHARED, MAP_SHARED_VALIDATE, MAP_PRIVATE):
         return EINVAL, vm_flags
     if kind != MAP_PRIVATE:
-        if kind == MAP_SHARED_VALIDATE and flags & ~(LEGACY_MAP_MASK | MAP_SHARED_VALIDATE):
+        if kind == MAP_SHARED_VALIDATE and flags & ~(LEGACY_MAP_MASK | MAP_SHARED_VALIDATE | _supported(file)):
+            if flags & MAP_SYNC and file.kind in ("regular", "unknown") and file.dev is None:
+                _doubt(mm, addr, length)
             return EOPNOTSUPP, vm_flags
         if prot & PROT_WRITE and _lacks(mm, file.writable):
             return EACCES, vm_flags
@@ -203,6 +206,32 @@ def _file_flags(
     if vm_flags & VM_GROWSDOWN:
         return EINVAL, vm_flags
     return 0, vm_flags
+
+
+def _supported(file: File) -> int:
+    """mmap_supported_flags: ext4 and xfs, which live on block devices, know MAP_SYNC; the others do not."""
+    return (
+        MAP_SYNC
+        if file.kind == "dax" or (file.kind == "regular" and (file.dev or "00:").split(":")[0] != "00")
+        else 0
+    )
+
+
+def _doubt(mm: Mm, addr: int, length: int) -> None:
+    """MAP_SHARED_VALIDATE with MAP_SYNC failed, on an unknown device: ext4 and xfs have unmapped the range by then."""
+    if mm.find_vma_intersection(addr, addr + length) is not None:
+        why = Reason("device")
+        mm.decisions.append(Decision("mmap_region", "none", addr, addr + length, "", why, why, certain=False))
+
+
+def _refuses_sync(mm: Mm, file: File | None, vm_flags: int) -> bool:
+    """Whether the file system's mmap hook refuses VM_SYNC, as ext4 and xfs do without DAX (daxdev_mapping_supported).
+
+    By then the range has been unmapped.
+    """
+    if file is None or not vm_flags & VM_SYNC:
+        return False
+    return mm.fails(EOPNOTSUPP) or (not mm.observed and file.kind == "regular" and bool(_supported(file)))
 
 
 def _sealed_below(mm: Mm, addr: int, length: int) -> bool:
@@ -267,6 +296,7 @@ def _region(mm: Mm, addr: int, length: int, vm_flags: int, file: File | None, pg
         make_file=make_file,
         added_flags=added,
         late_errno=late,
+        hook_errno=EOPNOTSUPP if _refuses_sync(mm, file, vm_flags) else 0,
         late_commit=not over and accountable(vm_flags, file) and _unlimited(mm),
     )
 

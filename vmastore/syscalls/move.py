@@ -18,6 +18,9 @@ def move_vma(mm: Mm, vma: Vma, old_addr: int, old_len: int, new_len: int, new_ad
     dontunmap = bool(flags & MREMAP_DONTUNMAP)
     if not rules.mremap_map_count_early and mm.map_count >= mm.config.max_map_count - 3:
         return -ENOMEM
+    for edge, cut in ((vma.vm_start, old_addr), (vma.vm_end, old_addr + old_len)):
+        if edge != cut and not vma.may_split(cut):
+            return -EINVAL
     if dontunmap and rules.dontunmap_splits_locked and vma.attrs.vm_flags & VM_LOCKED:
         pre_split = _isolate(mm, vma, old_addr, old_addr + old_len)
         if isinstance(pre_split, int):

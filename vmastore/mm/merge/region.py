@@ -41,6 +41,7 @@ def mmap_region(
     added_flags: int = 0,
     late_errno: int = 0,
     late_commit: bool = False,
+    hook_errno: int = 0,
 ) -> int:
     """Map [addr, addr+length) over whatever is there. Returns 0 or -errno. Source: mmap_region().
 
@@ -48,6 +49,7 @@ def mmap_region(
     anonymous memory: it never merges). added_flags: what the driver's mmap hook sets.
     late_errno: the kernel answered so after the edges were split (a limit the model cannot see);
     late_commit: it was the commit limit, which releases before 6.12 check when the range is unmapped.
+    hook_errno: what the file's mmap hook answered, if it is asked: the range stays unmapped.
     """
     mm = vmi.mm
     end = addr + length
@@ -71,18 +73,21 @@ def mmap_region(
     if mm.merge_any and rules.ksm_new_maps_merge and ksm_compatible(vm_flags, file):
         vm_flags |= VM_MERGEABLE
     attrs = mm.env.table.get(vm_flags, file, delta=pgoff - (addr >> PAGE_SHIFT))
-    _map(mm, addr, end, attrs, make_file, added_flags)
-    return 0
+    return -_map(mm, addr, end, attrs, make_file, added_flags, hook_errno)
 
 
-def _map(mm: Mm, addr: int, end: int, attrs: VmaAttrs, make_file: str | None, added_flags: int) -> Vma:
-    """Merge the new range or make a VMA of it."""
+def _map(
+    mm: Mm, addr: int, end: int, attrs: VmaAttrs, make_file: str | None, added_flags: int, hook_errno: int
+) -> int:
+    """Merge the new range or make a VMA of it. Returns 0 or hook_errno: a range that merges asks no mmap hook."""
     rules = mm.rules
     before = mm.find_vma(addr)  # nothing overlaps any more: this is the VMA above
     prev, nxt = before.prev, before
     merged, why, certain = vma_merge_new_range(
         mm, prev, nxt, addr, end, attrs, "mmap_region", next_first=not rules.mmap_merge_new_range
     )
+    if merged is None and hook_errno:
+        return hook_errno
     if merged is None:
         if make_file is not None:
             attrs = mm.env.table.get(attrs.vm_flags, mm.kernel_file(make_file, end - addr), delta=attrs.delta)
@@ -102,7 +107,7 @@ def _map(mm: Mm, addr: int, end: int, attrs: VmaAttrs, make_file: str | None, ad
     if flags != merged.attrs.vm_flags:
         merged.attrs = merged.attrs.with_flags(flags)
     mm.cached = merged
-    return merged
+    return 0
 
 
 def do_brk_flags(vmi: VmaIterator, addr: int, length: int, vm_flags: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from errno import EINVAL, ENOMEM
 
-from vmastore.mm.flags import PMD_SIZE, VM_HUGETLB
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.vma import Vma
@@ -37,11 +36,8 @@ def split_vma_unchecked(
     why: tuple[Reason | None, Reason | None] = (None, None),
 ) -> Vma | int:
     """Split without looking at the limit (__split_vma): munmap and mremap come here."""
-    if vma.attrs.vm_flags & VM_HUGETLB and addr % PMD_SIZE:
-        return -EINVAL  # hugetlb_vm_op_split
-    file = vma.attrs.vm_file
-    if file is not None and file.kind == "special":
-        return -EINVAL  # special_mapping_split: vdso, vvar, uprobes
+    if not vma.may_split(addr):
+        return -EINVAL
     start, end = vma.vm_start, vma.vm_end
     if new_below:
         new = Vma(start, addr, vma.attrs, vma.anon_vma, vma.chain, vma.label)
