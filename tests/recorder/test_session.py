@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from vmastore.recorder.session import Progress, Session
 from vmastore.recorder.spool import Spool
 
@@ -44,17 +46,17 @@ def test_a_writer_that_never_comes_ends_the_session(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_an_error_of_ours_leaves_nothing_running(tmp_path: Path) -> None:
-    """When reading fails, the writer is not left behind."""
+@pytest.mark.parametrize("late", ["", "time.sleep(1.5)"], ids=["at once", "opening late"])
+def test_an_error_of_ours_leaves_nothing_running(tmp_path: Path, late: str) -> None:
+    """When reading fails, the writer is not left behind, not even one that has yet to open the log."""
 
     def fail(progress: Progress) -> None:
         raise RuntimeError("no terminal")
 
     spool = Spool(str(tmp_path))
-    session = _session(spool, sys.executable, "-c", WRITER, str(spool.fifo_path), out=fail)
-    try:
+    writer = f"import time; {late}\n{WRITER}"
+    session = _session(spool, sys.executable, "-c", writer, str(spool.fifo_path), out=fail)
+    with pytest.raises(RuntimeError, match="no terminal"):
         session.run()
-    except RuntimeError as error:
-        assert str(error) == "no terminal"
     assert session.status != 0
     spool.close()

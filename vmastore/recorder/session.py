@@ -205,12 +205,20 @@ class Session:
         else:
             self._process.kill()
         self.strace_s = proc.cpu_ticks(self.pid) / os.sysconf("SC_CLK_TCK")
-        self.status = self._process.wait()
+        self.status = self._wait()
         self.wall_s = time.monotonic() - self._begin
         if self.perf is not None:
             self.perf.stop()
         self.spool.read_clocks()
         self.spool.finish()
+
+    def _wait(self) -> int:
+        """The end of strace. One that had not opened its log yet waits for a reader, and is given one."""
+        while True:
+            try:
+                return self._process.wait(None if self._ended else _TICK_S)
+            except subprocess.TimeoutExpired:
+                os.close(os.open(self.spool.fifo_path, os.O_RDONLY | os.O_NONBLOCK))
 
 
 def _hurry() -> int:

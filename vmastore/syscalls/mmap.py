@@ -218,7 +218,7 @@ def _supported(file: File) -> int:
 
 
 def _doubt(mm: Mm, addr: int, length: int) -> None:
-    """MAP_SHARED_VALIDATE with MAP_SYNC failed, on an unknown device: ext4 and xfs have unmapped the range by then."""
+    """A failed MAP_SHARED_VALIDATE with MAP_SYNC, on an unknown device: ext4 or xfs would have unmapped the range."""
     if mm.find_vma_intersection(addr, addr + length) is not None:
         why = Reason("device")
         mm.decisions.append(Decision("mmap_region", "none", addr, addr + length, "", why, why, certain=False))
