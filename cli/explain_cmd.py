@@ -26,6 +26,7 @@ from vmastore.cli.common import (
     state,
     vma_dict,
 )
+from vmastore.cli.targets import TARGET_HELP, open_view
 from vmastore.errors import InputError
 
 
@@ -138,7 +139,7 @@ def why(
 
 
 def lost_merges(
-    target: Annotated[str, typer.Argument(help="TRACE or TRACE@N")],
+    target: Annotated[str, typer.Argument(help=TARGET_HELP)],
     mm: MmOption = None,
     kernel: KernelOption = None,
     rule: RuleOption = None,
@@ -150,20 +151,20 @@ def lost_merges(
 ) -> None:
     """Adjacent VMAs that are not one, by reason: what each reason costs in VMAs.
 
+    vmas: pairs whose first reason it is; alone: those of them that would be one VMA but for it, so what
+    doing away with it saves; assumed: pairs where a page fault that was not recorded decides.
+
     Example: vmastore lost-merges app
     """
-    from vmastore.replay.derive import lost_merge_rows
+    from vmastore.replay.lost import costs, pairs_apart
 
-    with open_existing(store) as opened:
-        trace, at = open_target(opened, target)
-        space = state(trace, at, mm, choose_rules(trace.header, kernel, rule), faults=faults)
-    rows = lost_merge_rows(space, at)
+    view = open_view(target, store, mm, kernel, rule, faults)
     if every:
-        table = [(hex(r[3]), hex(r[1]), hex(r[4]), r[5]) for r in rows]
-        emit_rows(("left_start", "boundary", "right_end", "reason"), table, as_json=as_json, nl=nl)
+        table = [
+            (hex(p.left.vm_start), hex(p.right.vm_start), hex(p.right.vm_end), p.reason.text, p.alone)
+            for p in pairs_apart(view.mm)
+        ]
+        emit_rows(("left_start", "boundary", "right_end", "reason", "alone"), table, as_json=as_json, nl=nl)
         return
-    sums: dict[str, int] = {}
-    for row in rows:
-        sums[row[5]] = sums.get(row[5], 0) + 1
-    ranked = sorted(sums.items(), key=lambda item: -item[1])
-    emit_rows(("vmas", "reason"), [(count, reason) for reason, count in ranked], as_json=as_json, nl=nl)
+    sums = [(cost.vmas, cost.alone, cost.assumed, cost.reason) for cost in costs(view.mm)]
+    emit_rows(("vmas", "alone", "assumed", "reason"), sums, as_json=as_json, nl=nl)

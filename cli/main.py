@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vmastore.cli import (
+    analyse_cmd,
     bisect_cmd,
     conform_cmd,
     db_cmd,
@@ -39,6 +40,7 @@ for module in (
     replay_cmd,
     verify_cmd,
     explain_cmd,
+    analyse_cmd,
     bisect_cmd,
     export_cmd,
     kernels_cmd,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,7 +26,11 @@ from vmastore.cli.common import (
     state,
     vma_dict,
 )
+from vmastore.cli.targets import TARGET_HELP, open_view
 from vmastore.errors import InputError
+
+if TYPE_CHECKING:
+    from vmastore.events import ObservedVma
 
 FORMATS = ("maps", "smaps", "json", "draw")
 
@@ -104,9 +109,14 @@ def _print(mm: Any, format: str) -> None:
             echo(f"VmFlags: {line.vm_flags} ")
 
 
+def _comparable(lines: Iterable[ObservedVma]) -> list[ObservedVma]:
+    """Without what is no part of a VMA's state in maps: whether it was written."""
+    return [line._replace(written=None) for line in lines]
+
+
 def diff(
-    a: Annotated[str, typer.Argument(help="TRACE@A")],
-    b: Annotated[str, typer.Argument(help="TRACE@B (of the same trace or another)")],
+    a: Annotated[str, typer.Argument(help=TARGET_HELP)],
+    b: Annotated[str, typer.Argument(help="The other, of the same kinds.")],
     mm: MmOption = None,
     kernel: KernelOption = None,
     rule: RuleOption = None,
@@ -121,13 +131,13 @@ def diff(
     from vmastore.replay.maps import observed
     from vmastore.replay.maps_text import maps_line
 
-    sides = []
-    with open_existing(store) as opened:
-        for target in (a, b):
-            trace, at = open_target(opened, target)
-            sides.append(observed(state(trace, at, mm, choose_rules(trace.header, kernel, rule), faults=faults)))
-    gone = [line for line in sides[0] if line not in set(sides[1])]
-    new = [line for line in sides[1] if line not in set(sides[0])]
+    views = [open_view(target, store, mm, kernel, rule, faults) for target in (a, b)]
+    sides = [_comparable(observed(v.mm) if v.lines is None else v.lines) for v in views]
+    if any(line.vm_flags is None for side in sides for line in side):  # a maps file tells no VmFlags
+        sides = [[line._replace(vm_flags=None) for line in side] for side in sides]
+    others = [set(side) for side in sides]
+    gone = [line for line in sides[0] if line not in others[1]]
+    new = [line for line in sides[1] if line not in others[0]]
     if as_json:
         echo_json({"removed": [vma_dict(v) for v in gone], "added": [vma_dict(v) for v in new]})
     else:
