@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from vmastore.recorder import proc
 from vmastore.recorder.hold import Holder
@@ -15,7 +19,7 @@ from vmastore.recorder.watch import Point, Watch
 def _processes(count: int) -> list[subprocess.Popen[bytes]]:
     started = [subprocess.Popen(["sleep", "60"]) for _ in range(count)]
     for process in started:
-        proc.wait_state(process.pid, "S", 5)
+        assert proc.wait_state(process.pid, "S", 60)
     return started
 
 
@@ -34,7 +38,7 @@ def test_the_tracer_is_stopped_for_the_reading_and_goes_on_after(tmp_path: Path)
         holder = Holder(tracer.pid, Watch(launched=True), spool, drain)
         holder.take([Point("check", first.pid)])
         assert states == [proc.STOPPED]
-        assert proc.wait_state(tracer.pid, "S", 5)
+        assert proc.wait_state(tracer.pid, "S", 60)
         spool.finish()
         shots = list(spool.read_shots())
         assert [(shot.pid, shot.offset, shot.steady) for shot, _ in shots] == [
@@ -68,6 +72,29 @@ def test_what_cannot_be_read_is_counted_as_missed(tmp_path: Path) -> None:
         assert holder.missed[-1] == Point("check", alive.pid) and spool.shots == 1
     finally:
         for process in (tracer, alive):
+            process.kill()
+            process.wait()
+        spool.close()
+
+
+def test_a_process_just_attached_to_is_read_when_each_thread_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that sleeps or computes has been let go by the tracer; one that is stopped otherwise is doubtful."""
+    tracer, asleep, stopped = _processes(3)
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    stopped.send_signal(signal.SIGSTOP)
+    assert proc.wait_state(stopped.pid, proc.STOPPED, 60)
+    spool = Spool(str(tmp_path))
+    try:
+        holder = Holder(tracer.pid, Watch(launched=True), spool, list)
+        for process, patience in ((asleep, 60.0), (busy, 60.0), (stopped, 0.05)):
+            monkeypatch.setattr("vmastore.recorder.hold._SETTLE_S", patience)
+            holder.take([Point("attach", process.pid)])
+        spool.finish()
+        assert [shot.doubtful for shot, _ in spool.read_shots()] == [[], [], [stopped.pid]]
+    finally:
+        for process in (tracer, asleep, stopped, busy):
             process.kill()
             process.wait()
         spool.close()

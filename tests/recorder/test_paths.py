@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
+
+import pytest
 
 from vmastore.events.types import FileInfo
 from vmastore.recorder.paths import Paths
@@ -16,11 +17,11 @@ def _line(path: Path, dev: str | None = None) -> list[object]:
     return [0, 4096, "r--p", 0, dev or real, info.st_ino, str(path), None, None]
 
 
-def _paths(tmp_path: Path) -> tuple[Paths, Path, FileInfo]:
+def _paths(tmp_path: Path, age_ns: int = 1_000_000_000) -> tuple[Paths, Path, FileInfo]:
+    """A recording that began `age_ns` after the file was changed."""
     file = tmp_path / "library.so"
     file.write_bytes(b"x" * 5000)
-    time.sleep(0.02)
-    return Paths(time.time_ns()), file, FileInfo(1, str(file), "regular")
+    return Paths(file.stat().st_ctime_ns + age_ns), file, FileInfo(1, str(file), "regular")
 
 
 def test_a_file_is_described_once_its_device_was_seen_to_agree(tmp_path: Path) -> None:
@@ -41,9 +42,9 @@ def test_a_device_that_maps_shows_otherwise_is_not_believed(tmp_path: Path) -> N
     assert paths.describe(info).inode is None
 
 
-def test_a_file_that_changed_since_is_not_believed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("age_ns", [-1_000_000_000, 0, 4_000_000], ids=["later", "same-moment", "same-tick"])
+def test_a_file_that_changed_since_is_not_believed(tmp_path: Path, age_ns: int) -> None:
     """It may be another one than the program had."""
-    paths, file, info = _paths(tmp_path)
+    paths, file, info = _paths(tmp_path, age_ns)
     paths.learn([_line(file)])
-    file.write_bytes(b"y")
     assert paths.describe(info) == info

@@ -18,7 +18,7 @@ from vmastore.recorder import proc
 def sleeper():  # type: ignore[no-untyped-def]
     """A process that does nothing."""
     process = subprocess.Popen(["sleep", "60"])
-    proc.wait_state(process.pid, "S", 5)
+    assert proc.wait_state(process.pid, "S", 60)
     yield process
     process.kill()
     process.wait()
@@ -52,7 +52,7 @@ def test_states_threads_and_calls(sleeper: subprocess.Popen[bytes]) -> None:
     doing = proc.syscall_of(sleeper.pid)
     assert doing is not None and doing[0] > 0 and len(doing[1]) == 6
     sleeper.send_signal(19)
-    assert proc.wait_state(sleeper.pid, proc.STOPPED, 5)
+    assert proc.wait_state(sleeper.pid, proc.STOPPED, 60)
     assert not proc.wait_state(sleeper.pid, "R", 0.01)
     ready, done = threading.Event(), threading.Event()
     tids: list[int] = []
@@ -68,6 +68,15 @@ def test_states_threads_and_calls(sleeper: subprocess.Popen[bytes]) -> None:
     assert proc.leader_of(tids[0]) == os.getpid() and tids[0] in proc.threads_of(os.getpid())
     done.set()
     thread.join()
+
+
+def test_the_time_a_thread_computes() -> None:
+    """It grows with what the thread does, and is 0 for one that is not there."""
+    pid, tid = os.getpid(), threading.get_native_id()
+    before = proc.user_ticks(pid, tid)
+    while proc.user_ticks(pid, tid) == before:
+        sum(range(100_000))
+    assert proc.user_ticks(pid, tid) > before and proc.user_ticks(pid, 1 << 22) == 0
 
 
 def test_where_the_heap_begins(sleeper: subprocess.Popen[bytes]) -> None:
@@ -86,7 +95,6 @@ def test_a_process_that_never_holds_still_is_said_to_be_so() -> None:
     program = "import mmap\nwhile True:\n  [mmap.mmap(-1, 4096 * n, prot=1 + n % 2 * 2) for n in range(1, 400)]"
     process = subprocess.Popen([sys.executable, "-c", program])
     try:
-        proc.wait_state(process.pid, "R", 5)
         for _ in range(20):
             raw = proc.read_raw(process.pid)
             assert raw is not None and raw.text

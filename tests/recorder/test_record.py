@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from vmastore.errors import RecordError
 from vmastore.events.types import Event
 from vmastore.mm.rules import resolve
 from vmastore.recorder import Progress, Recording, attach, proc, record
+from vmastore.recorder.strace import Hold
 from vmastore.replay.verify import Report, Verifier
 from vmastore.replay.world import World
 
@@ -52,6 +53,18 @@ def verify(recording: Recording) -> tuple[list[Event], Report]:
     return events, Verifier(world).run(events)
 
 
+def whole(make: Callable[[Hold], Recording]) -> Recording:
+    """A recording in which every hold lasted until its observation was made; else again, with longer ones."""
+    hold = Hold()
+    for _ in range(10):
+        recording = make(hold)
+        if not recording.cost.missed and not recording.cost.late:
+            break
+        recording.trace.close()
+        hold = Hold(2 * hold.exec_us, 2 * hold.exit_us)
+    return recording
+
+
 def kinds(events: list[Event]) -> list[tuple[int, str]]:
     """(mm, kind) of each observation."""
     return [(event.mm, event.args[0]) for event in events if event.call == "maps"]
@@ -59,7 +72,7 @@ def kinds(events: list[Event]) -> list[tuple[int, str]]:
 
 def test_a_simple_program_is_exact_at_its_exit() -> None:
     """One address space from exec to exit, 0 differences, the program's own status, nothing left behind."""
-    recording = record([SHELL, "-c", "exit 5"], name="five")
+    recording = whole(lambda hold: record([SHELL, "-c", "exit 5"], name="five", hold=hold))
     events, report = verify(recording)
     assert (recording.status, recording.signal, recording.interrupted) == (5, None, False)
     assert kinds(events) == [(1, "baseline"), (1, "check")]
@@ -71,7 +84,8 @@ def test_a_simple_program_is_exact_at_its_exit() -> None:
 
 def test_every_process_of_a_tree_is_observed_at_exec_and_exit() -> None:
     """A shell that forks and execs three programs: four execs, four exits, 0 differences."""
-    recording = record([SHELL, "-c", "ls / >&2; ls / >&2; ls / >&2"], name="shell")
+    argv = [SHELL, "-c", "ls / >&2; ls / >&2; ls / >&2"]
+    recording = whole(lambda hold: record(argv, name="shell", hold=hold))
     events, report = verify(recording)
     execs = [event for event in events if event.call == "execve" and not event.errno]
     assert len(execs) == 4
@@ -82,11 +96,26 @@ def test_every_process_of_a_tree_is_observed_at_exec_and_exit() -> None:
 
 def test_threads_that_race_are_put_in_the_kernels_order(tmp_path: Path) -> None:
     """Three threads change one address space without pause; it is exact at checks on the way and at exit."""
-    recording = record([build(tmp_path, "race"), "3", "300"], name="race", check_every_s=0.1)
+    fifo, program = tmp_path / "fifo", build(tmp_path, "race")
+    os.mkfifo(fifo)
+
+    def make(hold: Hold) -> Recording:
+        inlet = os.open(fifo, os.O_RDWR)  # the program goes on until this is closed
+
+        def out(progress: Progress) -> None:
+            nonlocal inlet
+            if progress.observations >= 6 and inlet >= 0:
+                os.close(inlet)
+                inlet = -1
+
+        argv = [SHELL, "-c", 'exec "$0" 3 <"$1"', program, str(fifo)]
+        return record(argv, name="race", check_every_s=0.05, out=out, hold=hold)
+
+    recording = whole(make)
     locks = recording.trace.ordered
     events, report = verify(recording)
     assert recording.status == 3 and len({event.tid for event in events}) == 4
-    assert report.compared >= 2
+    assert report.compared >= 5
     if not locks:
         pytest.skip("perf may not record here who gets the lock, so the order is not known")
     assert recording.trace.header.faults == "recorded"
@@ -95,7 +124,8 @@ def test_threads_that_race_are_put_in_the_kernels_order(tmp_path: Path) -> None:
 
 def test_the_faults_explain_what_is_written() -> None:
     """Whatever smaps shows to be written at exit has an anon_vma in the replay."""
-    recording = record([sys.executable, "-c", "import json; x = [bytearray(50000) for _ in range(50)]"], name="py")
+    argv = [sys.executable, "-c", "import json; x = [bytearray(50000) for _ in range(50)]"]
+    recording = whole(lambda hold: record(argv, name="py", hold=hold))
     trace = recording.trace
     if trace.header.faults != "recorded":
         pytest.skip(f"page faults may not be recorded here: {trace.header.note}")
@@ -116,7 +146,7 @@ def test_the_faults_explain_what_is_written() -> None:
 
 def test_without_faults_the_trace_says_so() -> None:
     """faults=False: the header tells that none were recorded."""
-    recording = record([SHELL, "-c", ":"], name="none", faults=False)
+    recording = whole(lambda hold: record([SHELL, "-c", ":"], name="none", faults=False, hold=hold))
     events, report = verify(recording)
     assert recording.trace.header.faults == "none" and "not recorded" in str(recording.trace.header.note)
     assert not [event for event in events if event.call == "fault"] and report.mismatches == 0
@@ -124,7 +154,7 @@ def test_without_faults_the_trace_says_so() -> None:
 
 def test_a_death_by_signal_is_the_programs_status_and_noted() -> None:
     """128 + N, the signal's name, and a note that this address space was not seen at its end."""
-    recording = record([SHELL, "-c", "kill -TERM $$"], name="killed")
+    recording = whole(lambda hold: record([SHELL, "-c", "kill -TERM $$"], name="killed", hold=hold))
     events, _ = verify(recording)
     assert (recording.status, recording.signal) == (128 + signal.SIGTERM, "SIGTERM")
     assert kinds(events) == [(1, "baseline")]
@@ -148,22 +178,23 @@ def test_progress_is_told_and_signals_go_to_the_program() -> None:
     assert seen[-1].seconds > 0 and seen[-1].lines > 0
 
 
-def test_a_program_that_will_not_end_is_made_to() -> None:
+def test_a_program_that_will_not_end_is_made_to(tmp_path: Path) -> None:
     """The second request is a SIGTERM to all of them, the third a SIGKILL."""
-    stops = 0
+    stops, ready = 0, tmp_path / "ready"
 
     def out(progress: Progress) -> None:
         nonlocal stops
-        if progress.observations and stops < 3:
+        if ready.exists() and stops < 3:
             stops += 1
             os.kill(os.getpid(), signal.SIGTERM)
 
-    program = "import signal, time\nfor s in (2, 15): signal.signal(s, signal.SIG_IGN)\nwhile True: time.sleep(1)"
-    begin = time.monotonic()
-    recording = record([sys.executable, "-c", program], name="stubborn", out=out)
+    program = (
+        "import pathlib, signal, sys\nfor s in (2, 15): signal.signal(s, signal.SIG_IGN)\n"
+        "pathlib.Path(sys.argv[1]).touch()\nwhile True: signal.pause()"
+    )
+    recording = record([sys.executable, "-c", program, str(ready)], name="stubborn", out=out)
     verify(recording)
-    assert (recording.signal, recording.interrupted) == ("SIGKILL", True)
-    assert time.monotonic() - begin < 30
+    assert (stops, recording.signal, recording.interrupted) == (3, "SIGKILL", True)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +214,7 @@ def test_a_file_that_is_no_program_is_an_error_or_its_status(tmp_path: Path) -> 
     script = tmp_path / "script"
     script.write_text("exit 4\n")
     script.chmod(0o755)
-    recording = record([str(script)], name="script")
+    recording = whole(lambda hold: record([str(script)], name="script", hold=hold))
     events, report = verify(recording)
     assert recording.status == 4 and report.mismatches == 0
     assert events[0].errno and not next(e for e in events if e.call == "execve" and e.args[0] == "/bin/sh").errno
@@ -195,8 +226,9 @@ def _target(program: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_a_running_process_is_attached_to_and_let_go_again() -> None:
-    """A baseline at attach, checks on the way, one at the end, all exact; the process goes on."""
+@pytest.fixture
+def mapper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that maps and unmaps for ever."""
     process = _target(
         "import time, mmap\nprint('ready', flush=True)\n"
         "while True:\n  m = mmap.mmap(-1, 1 << 20); m[0] = 1; time.sleep(0.01); m.close(); b'x' * 300000"
@@ -204,40 +236,69 @@ def test_a_running_process_is_attached_to_and_let_go_again() -> None:
     resource.prlimit(
         process.pid, resource.RLIMIT_STACK, (5 << 20, resource.prlimit(process.pid, resource.RLIMIT_STACK)[1])
     )
-    try:
-        recording = attach(process.pid, name="running", duration_s=0.5, check_every_s=0.2)
-        events, report = verify(recording)
-        assert kinds(events)[0] == (1, "baseline") and len(kinds(events)) >= 3
-        assert report.mismatches == report.errno_mismatches == 0
-        assert {"mmap", "munmap"} <= {event.call for event in events}
-        assert recording.status == 0 and process.poll() is None
-        soft = resource.prlimit(process.pid, resource.RLIMIT_STACK)[0]
-        assert (
-            recording.trace.header.config["rlimits"]["STACK"] == soft != resource.getrlimit(resource.RLIMIT_STACK)[0]
-        )
-        assert proc.tracer_of(process.pid) == 0
-    finally:
-        process.kill()
-        process.wait()
+    yield process
+    process.kill()
+    process.wait()
 
 
-def test_attaching_ends_with_the_process_or_on_request() -> None:
+def test_a_running_process_is_attached_to_and_let_go_again(mapper: subprocess.Popen[bytes]) -> None:
+    """A baseline at attach, checks on the way, one at the end, all exact; the process goes on."""
+    lines = 0
+
+    def out(progress: Progress) -> None:
+        nonlocal lines
+        lines = lines or progress.lines * (progress.observations > 0)
+        if progress.observations > 3 and progress.lines > lines + 20:
+            os.kill(os.getpid(), signal.SIGINT)
+            lines = 1 << 30
+
+    recording = attach(mapper.pid, name="running", out=out, check_every_s=0.1)
+    events, report = verify(recording)
+    assert kinds(events)[0] == (1, "baseline") and len(kinds(events)) >= 4
+    assert report.mismatches == report.errno_mismatches == 0
+    assert {"mmap", "munmap"} <= {event.call for event in events}
+    assert recording.status == 0 and mapper.poll() is None
+    assert proc.tracer_of(mapper.pid) == 0
+    soft = resource.prlimit(mapper.pid, resource.RLIMIT_STACK)[0]
+    assert recording.trace.header.config["rlimits"]["STACK"] == soft != resource.getrlimit(resource.RLIMIT_STACK)[0]
+
+
+def test_a_duration_counts_from_the_first_observation(mapper: subprocess.Popen[bytes]) -> None:
+    """However short it is, there is a baseline and a check when it is over."""
+    recording = attach(mapper.pid, name="short", duration_s=0.0)
+    events, report = verify(recording)
+    assert kinds(events) == [(1, "baseline"), (1, "check")] and report.mismatches == 0
+    assert mapper.poll() is None and not recording.interrupted
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["exit", "request"])
+def test_attaching_ends_with_the_process_or_on_request(asked: bool) -> None:
     """When the process exits by itself its end is observed; SIGINT detaches."""
-    for asked in (False, True):
+    started: list[subprocess.Popen[bytes]] = []
+
+    def make(hold: Hold) -> Recording:
         process = _target("import sys\nprint('ready', flush=True)\nsys.stdin.readline()")
+        started.append(process)
+        done = False
 
-        def end(progress: Progress, process: subprocess.Popen[bytes] = process, asked: bool = asked) -> None:
-            if progress.observations == 1 and asked:
-                os.kill(os.getpid(), signal.SIGINT)
-            elif progress.observations == 1 and process.stdin is not None:
-                process.stdin.close()
+        def end(progress: Progress) -> None:
+            nonlocal done
+            if progress.observations and not done:
+                done = True
+                if asked:
+                    os.kill(os.getpid(), signal.SIGINT)
+                elif process.stdin is not None:
+                    process.stdin.close()
 
-        try:
-            recording = attach(process.pid, name="ends", out=end)
-            events, report = verify(recording)
-            assert kinds(events)[-1] == (1, "check") and report.mismatches == 0
-            assert recording.interrupted == asked and (process.poll() is None) == asked
-        finally:
+        return attach(process.pid, name="ends", out=end, hold=hold)
+
+    try:
+        recording = whole(make)
+        events, report = verify(recording)
+        assert kinds(events)[-1] == (1, "check") and report.mismatches == 0
+        assert recording.interrupted == asked and (started[-1].poll() is None) == asked
+    finally:
+        for process in started:
             process.kill()
             process.wait()
 
@@ -246,13 +307,12 @@ def test_what_cannot_be_attached_to_is_one_error() -> None:
     """No such process, or one that is traced already."""
     with pytest.raises(RecordError, match="no process"):
         attach(1 << 22, name="x")
-    tracer = subprocess.Popen(["strace", "-o", os.devnull, "sleep", "60"])
-    try:
-        end = time.monotonic() + 5
-        while not (traced := proc.traced_by(tracer.pid)) and time.monotonic() < end:
-            time.sleep(0.01)
+    program = "import os; print(os.getpid(), flush=True); input()"
+    command = ["strace", "-o", os.devnull, sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stdin is not None and tracer.stdout is not None
+        traced = int(tracer.stdout.readline())
         with pytest.raises(RecordError, match="traced by process"):
-            attach(traced[0], name="x")
-    finally:
-        os.kill(traced[0], signal.SIGKILL)
-        tracer.wait()
+            attach(traced, name="x")
+        tracer.stdin.write("\n")
+    assert tracer.returncode == 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from vmastore.importers.sources import Source
 from vmastore.importers.strace import StraceImporter
 from vmastore.recorder.loglines import Log, LogLine, read_line
 from vmastore.recorder.merge import Merger
+from vmastore.recorder.spool import clock_pair
 
 _HEAD = 200  # lines of the log that are looked at
 _SLACK_NS = 60 * 1_000_000_000  # how far apart the two may begin
@@ -101,8 +101,8 @@ def _first_fault(path: str | Path) -> int:
 
 
 def _offset(log_ns: int, fault_ns: int, name: str) -> int:
-    clocks = time.time_ns() - time.monotonic_ns()
-    for offset in (0, clocks):
+    monotonic, wall = clock_pair()
+    for offset in (0, wall - monotonic):
         if abs(fault_ns + offset - log_ns) < _SLACK_NS:
             return offset
     raise InputError(

@@ -75,8 +75,10 @@ class Holder:
             return
         try:
             flights = Flights([], [])
+            astray = [tid for point in points if point.kind == "attach" for tid in self._uncaught(point.tid)]
             if any(point.kind != "exec" or not self._held(point) for point in points):
                 flights = self._settle(points)
+            flights.doubtful.extend(astray)
             for point in dict.fromkeys(points):
                 self._shoot(point, flights)
         finally:
@@ -97,6 +99,21 @@ class Holder:
 
     def _go(self) -> None:
         os.kill(self._strace, signal.SIGCONT)
+
+    def _uncaught(self, pid: int) -> list[int]:
+        """Wait until each thread of a process just attached to has been stopped once; those that have not.
+
+        What a thread does before that is in no log. strace, being stopped, keeps those that come now. One that
+        sleeps has been let go already, and so has one that computes: it would have stopped before.
+        """
+        waiting = {tid: proc.user_ticks(pid, tid) for tid in proc.threads_of(pid)}
+        end = time.monotonic() + _SETTLE_S
+        while waiting and time.monotonic() < end:
+            for tid, ticks in list(waiting.items()):
+                if proc.state_of(tid) in ("", "S", proc.TRACED) or proc.user_ticks(pid, tid) > ticks:
+                    del waiting[tid]
+            time.sleep(0.0002)
+        return list(waiting)
 
     # -- calls in flight
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 from vmastore.events.types import Arg, FileInfo
 
+_TICK_NS = 10_000_000  # the time of a change is that of the timer's last tick
+
 
 class Paths:
     """Looks files up by the path that the log shows.
@@ -46,7 +48,7 @@ class Paths:
             info = os.stat(path)
         except (OSError, ValueError):
             return None
-        return info if stat.S_ISREG(info.st_mode) and info.st_ctime_ns < self._begin_ns else None
+        return info if stat.S_ISREG(info.st_mode) and info.st_ctime_ns < self._begin_ns - _TICK_NS else None
 
 
 def _device(info: os.stat_result) -> str:

@@ -43,6 +43,15 @@ def cpu_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+def user_ticks(pid: int, tid: int) -> int:
+    """The time that one thread has computed, outside of the kernel, in clock ticks; 0 if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/task/{tid}/stat").read_text(errors="replace")
+    except _GONE:
+        return 0
+    return int(text.rpartition(")")[2].split()[11])
+
+
 def start_brk_of(pid: int) -> int:
     """Where the heap of a process begins; 0 if that may not be read."""
     try:

@@ -33,6 +33,8 @@ class Cost(NamedTuple):
     lines: int  # of strace's log
     log_bytes: int
     observations: int
+    missed: int  # observations that came too late: the process was gone
+    late: int  # observations made when the program had gone on a little after its exec
 
 
 class Recording(NamedTuple):
@@ -99,7 +101,8 @@ def attach(
 ) -> Recording:
     """Record a running process (all its threads, and its children to be) until it ends, or SIGINT comes.
 
-    duration_s: detach after this time. The process goes on afterwards. Raises RecordError.
+    duration_s: detach after this time, counted from the first observation. The process goes on afterwards.
+    Raises RecordError.
     """
     threads = proc.threads_of(pid)
     _check_attachable(pid, threads)
@@ -152,7 +155,16 @@ def _recording(
 ) -> Recording:
     status, spool, holder = session.status, session.spool, session.holder
     killed = -status if status < 0 and session.attached is None else 0
-    cost = Cost(session.wall_s, session.strace_s, holder.held_s, session.watch.lines, spool.size, spool.shots)
+    cost = Cost(
+        session.wall_s,
+        session.strace_s,
+        holder.held_s,
+        session.watch.lines,
+        spool.size,
+        spool.shots,
+        len(holder.missed),
+        holder.late,
+    )
     header = _header(session, name, source, notes, config)
     trace = RecordedTrace(spool, session.perf, header, attached=attached, ignore=(session.pid,))
     code = 128 + killed if killed else 0 if session.attached is not None else status

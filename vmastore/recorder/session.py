@@ -24,6 +24,7 @@ _PIPE_SIZE = 1 << 20
 _TICK_S = 0.1  # how often anything but the log is looked at
 _PAUSE_S = 0.001  # strace writes each half of a line by itself: let some come together
 _CLOCK_S = 1.0  # how often the clocks are read together
+_ABANDON_S = 5.0  # how long a program may take to end when it is told to
 _PASS_ON_S = 0.3  # how long a program may take to get a terminal's signal by itself
 
 
@@ -39,7 +40,8 @@ class Session:
     """One run of strace.
 
     command: strace's, writing to `spool.fifo_path`. attached: the process it attaches to, None: it starts
-    one. duration_s: when to detach. `run()` returns when the log has ended.
+    one. duration_s: when to detach, counted from when all its threads are traced. `run()` returns when the
+    log has ended.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Session:
         self._stops = 0
         self._pass_on: tuple[float, int, int] | None = None  # when, which signal, how many were seen before
         self._ended = False
+        self._attached_at: float | None = None
         self._begin = self._next_tick = self._next_clock = self._next_check = time.monotonic()
         os.mkfifo(spool.fifo_path, 0o600)
         spool.read_clocks()
@@ -108,6 +111,7 @@ class Session:
             if first and self._attached():
                 points.append(Point("attach", self.attached or 0))
                 first = False
+                self._attached_at = time.monotonic()
             if points:
                 self.holder.take(points)
             else:
@@ -153,7 +157,11 @@ class Session:
         if self._check_every_s is not None and now >= self._next_check and self.watch.launched:
             self.holder.take([Point("check", pid) for pid in proc.traced_by(self.pid)])
             self._next_check = time.monotonic() + self._check_every_s
-        if self._duration_s is not None and now >= self._begin + self._duration_s:
+        if (
+            self._duration_s is not None
+            and self._attached_at is not None
+            and now >= self._attached_at + self._duration_s
+        ):
             self._duration_s = None
             self._detach()
         self._answer(now)
@@ -198,27 +206,37 @@ class Session:
     # -- the end
 
     def _finish(self) -> None:
-        if self._fifo >= 0 and not self._ended:  # an error of ours: let strace go, it ends when it cannot write
-            _kill(self.pid, signal.SIGCONT)
+        if not self._ended:  # an error of ours
+            self._abandon()
         if self._fifo >= 0:
             os.close(self._fifo)
-        else:
-            self._process.kill()
         self.strace_s = proc.cpu_ticks(self.pid) / os.sysconf("SC_CLK_TCK")
-        self.status = self._wait()
+        self.status = self._process.wait()
         self.wall_s = time.monotonic() - self._begin
         if self.perf is not None:
             self.perf.stop()
         self.spool.read_clocks()
         self.spool.finish()
 
-    def _wait(self) -> int:
-        """The end of strace. One that had not opened its log yet waits for a reader, and is given one."""
-        while True:
-            try:
-                return self._process.wait(None if self._ended else _TICK_S)
-            except subprocess.TimeoutExpired:
-                os.close(os.open(self.spool.fifo_path, os.O_RDONLY | os.O_NONBLOCK))
+    def _abandon(self) -> None:
+        """Let an attached process go on, end a program that was started: it cannot do without its tracer."""
+        _kill(self.pid, signal.SIGCONT)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            tracees = proc.traced_by(self.pid)
+            for pid in [self.pid] if self.attached is not None else tracees:
+                _kill(pid, number)
+            if not tracees or self._discard(_ABANDON_S):
+                break
+        self._process.kill()
+
+    def _discard(self, seconds: float) -> bool:
+        """Read the log and drop it, so that strace can go on. True: it has ended."""
+        end = time.monotonic() + seconds
+        while self._process.poll() is None and time.monotonic() < end:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._fifo, _PIPE_SIZE)
+            time.sleep(_PAUSE_S)
+        return self._process.returncode is not None
 
 
 def _hurry() -> int:

@@ -81,7 +81,7 @@ class Spool:
 
     def read_clocks(self) -> None:
         """Note what both clocks show now, to within the shortest of a few tries."""
-        self.clock.append(min(_clock_pair() for _ in range(5))[1:])
+        self.clock.append(clock_pair())
 
     def finish(self) -> None:
         """Nothing more will be written."""
@@ -102,7 +102,12 @@ class Spool:
         self._finalizer()
 
 
-def _clock_pair() -> tuple[int, int, int]:
+def clock_pair() -> tuple[int, int]:
+    """(CLOCK_MONOTONIC, wall clock) of one moment, ns: the shortest of a few tries."""
+    return min(_one_pair() for _ in range(5))[1:]
+
+
+def _one_pair() -> tuple[int, int, int]:
     """(how long the reading took, CLOCK_MONOTONIC in its middle, wall clock), ns."""
     before = time.monotonic_ns()
     wall = time.time_ns()

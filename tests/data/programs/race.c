@@ -1,4 +1,4 @@
-/* Threads map, write, protect, move and unmap without pause; main exits in the middle of it. */
+/* Threads map, write, protect, move and unmap without pause; main exits in the middle of it, at its input's end. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdlib.h>
@@ -54,6 +54,8 @@ int main(int argc, char **argv)
 	pthread_t thread;
 	for (long n = 0; n < atoi(argv[1]); n++)
 		pthread_create(&thread, 0, work, (void *)n);
-	usleep(1000 * atoi(argv[2]));
+	char none;
+	while (read(0, &none, 1) > 0)
+		;
 	exit(3);
 }
