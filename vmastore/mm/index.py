@@ -24,6 +24,10 @@ class VmaIndex:
         self.add = self._by_start.__setitem__  # (vm_start, vma)
         self.remove = self._by_start.__delitem__  # (vm_start)
 
+    def fill(self, pairs: list[tuple[int, Vma]]) -> None:
+        """Take (vm_start, vma) in, all at once: sorted already, they cost little."""
+        self._by_start.update(pairs)
+
     def move(self, vm_start: int, to: int) -> None:
         """The VMA at vm_start starts at `to` from now on."""
         self.add(to, self._by_start.pop(vm_start))

@@ -188,6 +188,18 @@ class Mm:
         if self.dirty is not None:
             self.dirty.append(vma)
 
+    def fill(self, vmas: list[Vma]) -> None:
+        """Link VMAs, by address, into an address space that has none: what a copy or a snapshot holds."""
+        prev = self.head
+        for vma in vmas:
+            vma.prev = prev
+            prev.next = vma
+            prev = vma
+        prev.next = self.tail
+        self.tail.prev = prev
+        self.index.fill([(vma.vm_start, vma) for vma in vmas])
+        self.map_count = len(vmas)
+
     def remove(self, vma: Vma) -> None:
         """Take a VMA out (vma_iter_clear and remove_vma)."""
         vma.prev.next = vma.next

@@ -135,6 +135,9 @@ def _release(world: World, mm: Mm, event: Event) -> None:
         ctx = mm.env.uffds[event.file]
         for space in world.mms.values():
             userfaultfd_release(space, ctx)
+            if space is not mm:  # what is decided there belongs to this event too
+                mm.decisions += space.decisions
+                space.decisions = []
 
 
 def _remap_file_pages(world: World, mm: Mm, event: Event) -> int:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vmastore.events import ObservedVma
-from vmastore.mm.flags import vmflags_from_letters
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Reason
 from vmastore.mm.rules import RuleSet
-from vmastore.replay.maps import observe
+from vmastore.replay.engine import engine
+from vmastore.replay.lifetimes import Lifetimes
+from vmastore.replay.rolling import Rolling
+from vmastore.replay.snapshots import Snapshots, Spacing, options_key
 from vmastore.replay.trace import StoredTrace
 from vmastore.replay.why import why_apart
 from vmastore.replay.world import Outcome, World
@@ -55,19 +55,28 @@ def derive(
     faults: str = "recorded",
     max_map_count: int | None = None,
     progress: Callable[[int], None] | None = None,
+    spacing: Spacing | None = None,
 ) -> tuple[World, Summary]:
-    """Replay the whole trace and store what it came to. Returns the last world and the sums."""
-    options = json.dumps({"faults": faults, "max_map_count": max_map_count}, sort_keys=True)
+    """Replay the whole trace and store what it came to. Returns the last world and the sums.
+
+    spacing: when snapshots are taken (else as it suits the size of the state).
+    """
+    options = options_key(faults, max_map_count)
+    spacing = spacing or Spacing()
+    snapshots = Snapshots(trace, rules, options)
     world = trace.world(rules, faults=faults, max_map_count=max_map_count)
-    world.watch = True
     summary = Summary()
-    with ReplayWriter(trace.store, trace.info.trace, rules.name, options) as writer:
+    with ReplayWriter(
+        trace.store, trace.info.trace, rules.name, options, engine=engine(), basis=trace.basis
+    ) as writer:
         summary.replay = writer.replay
-        lives = _Lifetimes(world, writer)
+        lives = Lifetimes(world, writer.vma)
+        rolling = Rolling()
         for event in trace.events():
             outcome = world.apply(event)
             summary.note(outcome)
-            writer.outcome(_outcome_row(outcome))
+            changes = lives.after(event)
+            writer.outcome((*_outcome_row(outcome), rolling.add(outcome, changes)))
             for n, decision in enumerate(outcome.decisions, 1):
                 writer.decision(
                     (
@@ -84,7 +93,8 @@ def derive(
                         int(decision.certain),
                     )
                 )
-            lives.after(event.mm, event.seq)
+            if event.seq >= spacing.look_at and spacing.due(event.seq, world):
+                writer.snapshot(snapshots.take(event.seq, world))
             if progress is not None and event.seq % 5000 == 0:
                 progress(event.seq)
         lives.finish()
@@ -122,55 +132,3 @@ def lost_merge_rows(mm: Mm, seq: int) -> list[tuple[Any, ...]]:
             reason = why_apart(mm, vma, nxt)
             rows.append((mm.number, vma.vm_end, seq, vma.vm_start, nxt.vm_end, reason.text))
     return rows
-
-
-class _Lifetimes:
-    """Follows every VMA's state from the event that made it to the one that ended it."""
-
-    def __init__(self, world: World, writer: ReplayWriter) -> None:
-        self.world = world
-        self.writer = writer
-        self._alive: dict[int, dict[int, tuple[ObservedVma, int]]] = {}
-
-    def after(self, number: int, seq: int) -> None:
-        """Look at what the event changed in its address space, and at address spaces that are new or gone."""
-        for other in [n for n in self._alive if n not in self.world.mms]:
-            self._end_all(other, seq)
-        for other, mm in self.world.mms.items():
-            if other not in self._alive:
-                self._alive[other] = {}
-                self._look(mm, seq, {v.vm_start for v in mm.vmas()})
-                if mm.dirty is not None:
-                    mm.dirty.clear()
-        space = self.world.mms.get(number)
-        if space is not None and space.dirty:
-            self._look(space, seq, {v.vm_start for v in space.dirty})
-            space.dirty.clear()
-
-    def _look(self, mm: Mm, seq: int, starts: set[int]) -> None:
-        alive = self._alive[mm.number]
-        for start in starts:
-            old = alive.get(start)
-            vma = mm.vma_lookup(start)
-            new = observe(mm, vma) if vma is not None and vma.vm_start == start else None
-            if old is not None and old[0] == new:
-                continue
-            if old is not None:
-                self._write(mm.number, old[0], old[1], seq)
-                del alive[start]
-            if new is not None:
-                alive[start] = (new, seq)
-
-    def _end_all(self, number: int, seq: int | None) -> None:
-        for line, born in self._alive.pop(number).values():
-            self._write(number, line, born, seq)
-
-    def finish(self) -> None:
-        for number in list(self._alive):
-            self._end_all(number, None)
-
-    def _write(self, number: int, line: ObservedVma, born: int, died: int | None) -> None:
-        path = line.name if line.inode else None
-        flags = vmflags_from_letters(line.vm_flags or "")
-        pgoff = line.offset >> 12  # pages: fits 63 bits
-        self.writer.vma((number, line.start, line.end, flags, pgoff, path, line.name, born, died))

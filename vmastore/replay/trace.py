@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 
 from vmastore.events import Event, FileInfo, TraceHeader
 from vmastore.mm.rules import RuleSet
+from vmastore.replay.snapshots import Snapshots, basis_of, options_key
 from vmastore.replay.world import Outcome, World
 from vmastore.store import Store, TraceInfo
 
@@ -27,13 +31,40 @@ class StoredTrace:
         """A world that no event has been folded into."""
         return World(self.header, self.files, rules, faults=faults, max_map_count=max_map_count)
 
+    @cached_property
+    def basis(self) -> str:
+        """A digest of what a replay is made from besides the events: derived data of another is stale."""
+        return basis_of(self.header, self.files)
+
     def at(
         self, seq: int, rules: RuleSet, *, faults: str = "recorded", max_map_count: int | None = None
     ) -> tuple[World, Outcome | None]:
-        """The world after event `seq` (0: before the first), and that event's outcome."""
+        """The world after event `seq` (0: before the first), and that event's outcome.
+
+        Costs one snapshot and the events after it where `derive` has stored the replay of the same
+        rules and options; else all events from the first.
+        """
         world = self.world(rules, faults=faults, max_map_count=max_map_count)
         outcome = None
         if seq:
-            for event in self.events(1, seq):
-                outcome = world.apply(event)
+            snapshots = Snapshots(self, rules, options_key(faults, max_map_count))
+            with uncollected():
+                done = snapshots.load(seq - 1, world)
+                broken = set(snapshots.broken)
+                for event in self.events(done + 1, seq):
+                    outcome = world.apply(event)
+                    if event.seq in broken:
+                        snapshots.mend(event.seq, world)
         return world, outcome
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No cyclic garbage collection meanwhile: a fold makes many objects and hardly a cycle."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

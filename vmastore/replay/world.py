@@ -144,10 +144,11 @@ class World:
             return None
         found = self.files.get(number)
         if found is None:
-            found = self.files[number] = self._make_file(number)
+            found = self.files[number] = self.make_file(number)
         return found
 
-    def _make_file(self, number: int) -> File:
+    def make_file(self, number: int) -> File:
+        """A new object for the open file description of that number, as the trace describes it."""
         infos = self.infos() if callable(self.infos) else self.infos
         info: FileInfo | None
         if isinstance(infos, list):

@@ -5,17 +5,18 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+from vmastore.errors import StoreError
 from vmastore.store.store import Store
 
-_TABLES = ("outcome_t", "decision_t", "vma_t", "lost_merge_t")
+_TABLES = ("outcome_t", "decision_t", "vma_t", "lost_merge_t", "snapshot_t")
 _SQL = {
-    "outcome_t": "INSERT INTO outcome_t VALUES (?,?,?,?,?,?,?,?,?)",
+    "outcome_t": "INSERT INTO outcome_t VALUES (?,?,?,?,?,?,?,?,?,?)",
     "decision_t": "INSERT INTO decision_t VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
     "vma_t": "INSERT INTO vma_t VALUES (?,?,?,?,?,?,?,?,?,?)",
     "lost_merge_t": "INSERT OR REPLACE INTO lost_merge_t VALUES (?,?,?,?,?,?,?)",
+    "snapshot_t": "INSERT INTO snapshot_t VALUES (?,?,?,?)",
 }
 _FLUSH = 20_000
-ENGINE = "0.1.0"  # derived data of another engine version is stale
 
 
 class ReplayWriter:
@@ -24,7 +25,7 @@ class ReplayWriter:
     `events` is set at the end: a replay with fewer events than its trace is stale.
     """
 
-    def __init__(self, store: Store, trace: int, kernel: str, options: str) -> None:
+    def __init__(self, store: Store, trace: int, kernel: str, options: str, *, engine: str, basis: str) -> None:
         self.store = store
         self.events = 0
         self._rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
@@ -36,8 +37,9 @@ class ReplayWriter:
             if old is not None:
                 drop(connection, old[0])
             result = connection.exec_driver_sql(
-                "INSERT INTO replay_t (trace,kernel,options,engine,events) VALUES (?,?,?,?,0) RETURNING replay",
-                (trace, kernel, options, ENGINE),
+                "INSERT INTO replay_t (trace,kernel,options,engine,basis,events) VALUES (?,?,?,?,?,0)"
+                " RETURNING replay",
+                (trace, kernel, options, engine, basis),
             )
             self.replay = int(result.scalar_one())
 
@@ -56,7 +58,7 @@ class ReplayWriter:
             connection.exec_driver_sql("UPDATE replay_t SET events=? WHERE replay=?", (self.events, self.replay))
 
     def outcome(self, row: tuple[Any, ...]) -> None:
-        """(seq, mm, merges, splits, cases, map_count, certain, divergence)"""
+        """(seq, mm, merges, splits, cases, map_count, certain, divergence, rolling)"""
         self._add("outcome_t", row)
 
     def decision(self, row: tuple[Any, ...]) -> None:
@@ -70,6 +72,11 @@ class ReplayWriter:
     def lost_merge(self, row: tuple[Any, ...]) -> None:
         """(mm, boundary, seq, left_start, right_end, reason)"""
         self._add("lost_merge_t", row)
+
+    def snapshot(self, row: tuple[Any, ...]) -> None:
+        """(seq, digest, payload); counts as many rows, being as large."""
+        self._add("snapshot_t", row)
+        self._count += len(row[-1]) >> 7
 
     def _add(self, table: str, row: tuple[Any, ...]) -> None:
         self._rows[table].append((self.replay, *row))
@@ -106,3 +113,39 @@ def replays(store: Store) -> list[tuple[int, str, str]]:
     with store._read() as connection:
         rows = connection.exec_driver_sql("SELECT trace, kernel, options FROM replay_t ORDER BY replay").fetchall()
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+def first_difference(store: Store, one: int, two: int) -> int | None:
+    """The first event whose outcome differs between two stored replays of a trace; None: none that both have.
+
+    one, two: numbers of replays. Bisection over the rolling hash of outcomes: 2 look-ups a step.
+    Raises StoreError where one of them has none (it is of an older vmastore).
+    """
+    with store._read() as connection:
+
+        def rolling(replay: int, seq: int) -> int:
+            row = connection.exec_driver_sql(
+                "SELECT rolling FROM outcome_t WHERE replay=? AND seq=?", (replay, seq)
+            ).fetchone()
+            if row is None or row[0] is None:
+                raise StoreError(
+                    f"replay {replay} has no hash of its outcome {seq}", hint="run `vmastore db rebuild`"
+                )
+            return int(row[0])
+
+        last = min(
+            connection.exec_driver_sql(
+                "SELECT coalesce(max(seq), 0) FROM outcome_t WHERE replay=?", (r,)
+            ).scalar_one()
+            for r in (one, two)
+        )
+        if last == 0 or rolling(one, last) == rolling(two, last):
+            return None
+        low, high = 1, last  # the first that differs is in [low, high]
+        while low < high:
+            middle = (low + high) // 2
+            if rolling(one, middle) == rolling(two, middle):
+                low = middle + 1
+            else:
+                high = middle
+    return low

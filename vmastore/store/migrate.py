@@ -16,7 +16,7 @@ from vmastore.store.views import VIEWS
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0001"
+HEAD = "0002"
 # alembic is imported where it works: what only reads a store does not pay for it
 _FOLDERS = ("_migrations", "../migrations")  # in a wheel, in a checkout
 

@@ -118,6 +118,7 @@ address_space_t = Table(
     Column("origin", Text, nullable=False, comment="exec, fork or attach"),
     Column("born_seq", Integer, nullable=False, comment="event that made it"),
     Column("died_seq", Integer, comment="event that ended it, NULL alive at the end"),
+    Column("events", Integer, nullable=False, server_default="0", comment="events in it"),
 )
 
 skip_t = Table(
@@ -141,7 +142,17 @@ replay_t = Table(
     Column("options", Text, nullable=False, comment="JSON: fault policy, map limit, rule switches"),
     Column("engine", Text, nullable=False, comment="version of vmastore that made it"),
     Column("events", Integer, nullable=False, comment="events folded; less than the trace has: stale"),
+    Column("basis", Text, comment="digest of the header and files it was made from; NULL: of an older vmastore"),
     UniqueConstraint("trace", "kernel", "options"),
+)
+
+snapshot_t = Table(
+    "snapshot_t",
+    metadata,
+    Column("replay", Integer, ForeignKey("replay_t.replay"), primary_key=True, comment="its replay"),
+    Column("seq", Integer, primary_key=True, autoincrement=False, comment="event after which the state stood so"),
+    Column("digest", LargeBinary, nullable=False, comment="hash of the state and of what led to it"),
+    Column("payload", LargeBinary, nullable=False, comment="zlib of the state of all address spaces"),
 )
 
 outcome_t = Table(
@@ -156,6 +167,7 @@ outcome_t = Table(
     Column("map_count", Integer, nullable=False, comment="VMAs after the event"),
     Column("certain", Integer, nullable=False, comment="0: hangs on something the trace does not show"),
     Column("divergence", Text, comment="how replay and kernel answered differently"),
+    Column("rolling", BigInteger, comment="hash of all outcomes up to here; NULL: of an older vmastore"),
     sqlite_with_rowid=False,
 )
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from operator import itemgetter
+
 from sqlalchemy import Connection
 
 from vmastore.events.types import Event
@@ -17,6 +21,7 @@ class AddressSpaces:
     def __init__(self) -> None:
         self.born: dict[int, tuple[int, int | None, str, int]] = {}
         self._died: dict[int, int] = {}
+        self._events: Counter[int] = Counter()
         self._left: dict[int, tuple[int, int]] = {}  # by exec: (event, process); another's (vfork) stays
 
     def note(self, event: Event) -> None:
@@ -31,6 +36,10 @@ class AddressSpaces:
             self._left.setdefault(event.mm, (event.seq, event.pid))
         elif event.call == "exit" and len(args) > 2 and args[2]:
             self._died[event.mm] = event.seq
+
+    def count(self, events: Sequence[Event]) -> None:
+        """Count the events of each address space."""
+        self._events.update(map(itemgetter(1), events))
 
     def write(self, connection: Connection, trace: int) -> None:
         """Store what is new; an address space that is known keeps its birth."""
@@ -49,3 +58,6 @@ class AddressSpaces:
         died = [(seq, trace, mm) for mm, seq in self._died.items()]
         if died:
             connection.exec_driver_sql("UPDATE address_space_t SET died_seq=? WHERE trace=? AND mm=?", died)
+        counts = [(n, trace, mm) for mm, n in self._events.items()]
+        if counts:
+            connection.exec_driver_sql("UPDATE address_space_t SET events=events+? WHERE trace=? AND mm=?", counts)

@@ -222,6 +222,7 @@ class Store:
             connection.exec_driver_sql("INSERT INTO observed_t VALUES (?,?,?)", observed)
         if files:
             connection.exec_driver_sql(_FILE, [(trace, *_storable(f)) for f in files])
+        spaces.count(events)
         spaces.write(connection, trace)
         return version
 
@@ -320,9 +321,8 @@ class Store:
         """(mm, pid, parent_mm, origin, born_seq, died_seq, events) of each address space."""
         with self._read() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT s.mm,s.pid,s.parent_mm,s.origin,s.born_seq,s.died_seq,"
-                "(SELECT count(*) FROM event_t e WHERE e.trace=s.trace AND e.mm=s.mm)"
-                " FROM address_space_t s WHERE s.trace=? ORDER BY s.mm",
+                "SELECT mm,pid,parent_mm,origin,born_seq,died_seq,events FROM address_space_t"
+                " WHERE trace=? ORDER BY mm",
                 (trace,),
             ).fetchall()
         return [tuple(r) for r in rows]

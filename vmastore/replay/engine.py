@@ -1,0 +1,27 @@
+"""Which engine made derived data: the version, and a digest of what decides outcomes."""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+
+from vmastore.version import VERSION
+
+_FOLDERS = ("mm", "syscalls", "replay")
+
+
+@cache
+def engine() -> str:
+    """`0.1.0+4f1d…`: derived data of another engine is stale, even where the version is the same.
+
+    The digest is over the sources of the layers that decide (mm, syscalls, replay); where they are
+    not files, the version stands alone.
+    """
+    base = Path(__file__).parent.parent
+    digest = blake2b(digest_size=5)
+    paths = [path for folder in _FOLDERS for path in sorted((base / folder).rglob("*.py"))]
+    for path in paths:
+        digest.update(path.relative_to(base).as_posix().encode())
+        digest.update(path.read_bytes())
+    return f"{VERSION}+{digest.hexdigest()}" if paths else VERSION

@@ -1,0 +1,123 @@
+"""The states that VMAs go through: each from the event that made it to the one that ended it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from vmastore.events import Event, ObservedVma
+from vmastore.mm.flags import vmflags_from_letters
+from vmastore.mm.mm import Mm
+from vmastore.replay.maps import observe
+from vmastore.replay.world import World
+
+# calls that make, end or change address spaces besides their own
+_WIDE = frozenset(("fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "release"))
+
+Change = tuple[int, int, ObservedVma | None]  # address space, vm_start, what starts there now
+_Marks = tuple[int, int, int]
+
+
+class _Space(NamedTuple):
+    """What is alive in one address space: vm_start -> (as maps shows it, the event that made it so)."""
+
+    mm: Mm
+    alive: dict[int, tuple[ObservedVma, int]]
+
+
+class Lifetimes:
+    """Follows the VMAs of a world that is watched; `ended` gets a row for each state that is over.
+
+    A row: (mm, vm_start, vm_end, vm_flags, pgoff, path, name, born_seq, died_seq).
+    """
+
+    def __init__(self, world: World, ended: Callable[[tuple[Any, ...]], None]) -> None:
+        world.watch = True
+        self.world = world
+        self._ended = ended
+        self._spaces: dict[int, _Space] = {}
+        self._marks: dict[int, _Marks] = {}
+
+    def after(self, event: Event) -> list[Change]:
+        """What the event, just applied, changed, in all address spaces: by number and address."""
+        changes: list[Change] = []
+        if event.call in _WIDE or event.mm not in self._spaces:
+            self._leave(event.seq, changes)
+            for number in self.world.mms:
+                self._visit(number, event.seq, changes)
+        else:
+            self._visit(event.mm, event.seq, changes)
+        if len(changes) > 1:
+            changes.sort(key=lambda change: change[:2])
+        return changes
+
+    def _leave(self, seq: int, changes: list[Change]) -> None:
+        """End what was alive in address spaces that are gone or replaced."""
+        mms = self.world.mms
+        for number in [n for n, space in self._spaces.items() if mms.get(n) is not space.mm]:
+            changes += [(number, start, None) for start in self._spaces[number].alive]
+            self._end_all(number, seq)
+
+    def _visit(self, number: int, seq: int, changes: list[Change]) -> None:
+        mm = self.world.mms[number]
+        space = self._spaces.get(number)
+        marks = (mm.start_brk, mm.brk, mm.start_stack)
+        if space is None or mm.dirty is None:
+            space = space or _Space(mm, {})
+            self._spaces[number] = space
+            starts = {v.vm_start for v in mm.vmas()} | set(space.alive)
+            mm.dirty = mm.dirty or []
+        else:
+            starts = {v.vm_start for v in mm.dirty}
+            if marks != self._marks[number]:
+                starts |= _renamed(mm, self._marks[number], marks)
+        mm.dirty.clear()
+        self._marks[number] = marks
+        for start in starts:
+            self._look(space, start, seq, changes)
+
+    def _look(self, space: _Space, start: int, seq: int, changes: list[Change]) -> None:
+        mm, alive = space
+        old = alive.get(start)
+        vma = mm.vma_lookup(start)
+        new = observe(mm, vma) if vma is not None and vma.vm_start == start else None
+        if new == (None if old is None else old[0]):
+            return
+        changes.append((mm.number, start, new))
+        if old is not None:
+            self._write(mm.number, old[0], old[1], seq)
+            del alive[start]
+        if new is not None:
+            alive[start] = (new, seq)
+
+    def _end_all(self, number: int, seq: int | None) -> None:
+        self._marks.pop(number, None)
+        for line, born in self._spaces.pop(number).alive.values():
+            self._write(number, line, born, seq)
+
+    def finish(self) -> None:
+        """Write what is still alive."""
+        for number in list(self._spaces):
+            self._end_all(number, None)
+
+    def _write(self, number: int, line: ObservedVma, born: int, died: int | None) -> None:
+        path = line.name if line.inode else None
+        flags = vmflags_from_letters(line.vm_flags or "")
+        pgoff = line.offset >> 12  # pages: fits 63 bits
+        self._ended((number, line.start, line.end, flags, pgoff, path, line.name, born, died))
+
+
+def _renamed(mm: Mm, old: _Marks, new: _Marks) -> set[int]:
+    """Starts of VMAs that may be called otherwise ([heap], [stack]) since brk or the stack's address moved."""
+    ranges = [(min(old[1], new[1]), max(old[1], new[1]))]
+    if old[0] != new[0]:
+        ranges.append((min(old[0], new[0]), max(*old[:2], *new[:2])))
+    if old[2] != new[2]:
+        ranges += [(old[2], old[2]), (new[2], new[2])]
+    found = set()
+    for low, high in ranges:
+        vma = mm.find_vma(max(low - 1, 0))
+        while vma is not mm.tail and vma.vm_start <= high:
+            found.add(vma.vm_start)
+            vma = vma.next
+    return found

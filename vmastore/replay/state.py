@@ -1,0 +1,298 @@
+"""The state of all address spaces of a replay as bytes, and back: what a snapshot holds.
+
+The bytes are canonical: two worlds that go on alike from here have the same ones. Everything that
+decides what later events do is in them, identities too (which VMAs share an open file description,
+an anon_vma, a userfaultfd context); what is only a cache or a list of changes is not.
+
+Form: 4 bytes with the length of the head, the head (JSON), then columns of integers, little-endian,
+one after another as the head lists them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import accumulate, chain
+from typing import Any
+
+from vmastore.mm.mm import Config, Env, Mm
+from vmastore.mm.vma import AnonVma, File, Mempolicy, UffdCtx, Vma
+from vmastore.replay.world import World, config_of
+
+FORMAT = 1
+# what of an Mm is rebuilt from its VMAs, a cache, or handed over between two steps
+MM_STRUCTURE = frozenset(
+    ("cached", "config", "decisions", "dirty", "env", "head", "index", "map_count", "pmds", "rules", "tail", "vmi")
+)
+MM_VALUES = tuple(sorted(set(Mm.__slots__) - MM_STRUCTURE))
+FILE_VALUES = ("file", "kind", "path", "dev", "inode", "readable", "writable", "size", "flags")
+_WIDTHS = ((1 << 8, "B"), (1 << 16, "H"), (1 << 32, "I"), (1 << 64, "Q"))
+
+
+class _Numbers(defaultdict[Any, int]):
+    """Numbers things in the order in which they are first seen, from `first` on."""
+
+    def __init__(self, first: int = 0, seen: Iterable[Any] = ()) -> None:
+        super().__init__(lambda: first + len(self))
+        for thing in seen:
+            self[thing]
+
+
+class _Columns:
+    """Columns of unsigned integers, each as narrow as its largest allows."""
+
+    def __init__(self) -> None:
+        self.spec: list[tuple[str, int]] = []
+        self.parts: list[bytes] = []
+
+    def add(self, values: list[int]) -> None:
+        top = max(values, default=0)
+        code = next(code for limit, code in _WIDTHS if top < limit)
+        column = array(code, values)
+        if sys.byteorder == "big":
+            column.byteswap()
+        self.spec.append((code, len(values)))
+        self.parts.append(column.tobytes())
+
+
+def encode(world: World) -> bytes:
+    """The state of `world` after the last event applied."""
+    attrs, anons, chains = _Numbers(), _Numbers(1), _Numbers(2)
+    columns = _Columns()
+    spaces = [_encode_mm(mm, attrs, anons, chains, columns) for mm in world.mms.values()]
+    files, policies, uffds = _Numbers(1), _Numbers(1), _Numbers(1)
+    _encode_attrs(attrs, files, policies, uffds, columns)
+    chain_rows = [[anons[a] for a in c] for c in chains]
+    parents: list[int] = []
+    for anon in _closure(anons):
+        parents.append(0 if anon.parent is anon else anons[anon.parent])
+    columns.add(parents)
+    for ctx in world.env.uffds.values():
+        uffds[ctx]
+    head = {
+        "format": FORMAT,
+        "mms": spaces,
+        "chains": chain_rows,
+        "policies": [list(p) for p in policies],
+        "uffds": [[c.file, c.features, c.released] for c in uffds],
+        "uffd_of": [[file, uffds[ctx]] for file, ctx in world.env.uffds.items()],
+        "env": [world.env.zero_dev, world.env.inferred],
+        "config": _changed_config(world),
+        "oops": world.oops,
+        **_encode_files(world, files),
+        "columns": columns.spec,
+    }
+    text = json.dumps(head, sort_keys=True, separators=(",", ":")).encode()
+    return b"".join((len(text).to_bytes(4, "little"), text, *columns.parts))
+
+
+def _encode_mm(mm: Mm, attrs: _Numbers, anons: _Numbers, chains: _Numbers, columns: _Columns) -> dict[str, Any]:
+    vmas = list(mm.vmas())
+    ends = [v.vm_end for v in vmas]
+    pairs = zip(vmas, [0, *ends], strict=False)
+    bounds = list(chain.from_iterable((v.vm_start - end, v.vm_end - v.vm_start) for v, end in pairs))
+    shift = 0 if any(b & 0xFFF for b in bounds) else 12
+    columns.add([b >> shift for b in bounds])
+    columns.add([attrs[v.attrs] for v in vmas])
+    columns.add([0 if v.anon_vma is None else anons[v.anon_vma] for v in vmas])
+    columns.add([_chain_code(v, chains) for v in vmas])
+    columns.add([v.unsure for v in vmas])
+    pmds = sorted(mm.pmds)
+    columns.add([b - a for a, b in zip([0, *pmds], pmds, strict=False)])
+    return {
+        "shift": shift,
+        "labels": [[n, v.label] for n, v in enumerate(vmas) if v.label is not None],
+        "values": [getattr(mm, name) for name in MM_VALUES],
+    }
+
+
+def _chain_code(vma: Vma, chains: _Numbers) -> int:
+    """0: no chain; 1: the VMA's own anon_vma alone; else the chain's number."""
+    if not vma.chain:
+        return 0
+    if len(vma.chain) == 1 and vma.chain[0] is vma.anon_vma:
+        return 1
+    return chains[vma.chain]
+
+
+def _encode_attrs(attrs: _Numbers, files: _Numbers, policies: _Numbers, uffds: _Numbers, columns: _Columns) -> None:
+    names = _Numbers(1)
+    rows = list(attrs)
+    columns.add([a.vm_flags for a in rows])
+    columns.add([0 if a.vm_file is None else files[a.vm_file] for a in rows])
+    columns.add([0 if a.vm_policy is None else policies[a.vm_policy] for a in rows])
+    columns.add([0 if a.uffd is None else uffds[a.uffd] for a in rows])
+    columns.add([0 if a.anon_name is None else names[a.anon_name] for a in rows])
+    columns.add([_zigzag(a.delta) for a in rows])
+    columns.add([_zigzag(a.anon_delta) for a in rows])
+    text = json.dumps(list(names)).encode()
+    columns.add(list(text))
+
+
+def _zigzag(value: int) -> int:
+    return value << 1 if value >= 0 else (-value << 1) - 1
+
+
+def _unzigzag(value: int) -> int:
+    return -(value + 1 >> 1) if value & 1 else value >> 1
+
+
+def _closure(anons: _Numbers) -> Iterable[AnonVma]:
+    """Every numbered anon_vma and its ancestors, which get numbers as they are met."""
+    known = list(anons)
+    for anon in known:
+        if anon.parent not in anons:
+            anons[anon.parent]
+            known.append(anon.parent)
+    return known
+
+
+def _encode_files(world: World, files: _Numbers) -> dict[str, Any]:
+    """Files that something refers to, in full; of the others, only that the world has made them."""
+    for file in world.images.values():
+        files[file]
+    made: list[list[int] | int] = []
+    for number, file in world.files.items():
+        if file not in files and _content(world.make_file(number)) == _content(file):
+            made.append(number)
+        else:
+            made.append([number, files[file]])
+    images = [[*identity, files[file]] for identity, file in world.images.items()]
+    return {"files": [_content(f) for f in files], "made": made, "images": images}
+
+
+def _content(file: File) -> list[Any]:
+    return [getattr(file, name) for name in FILE_VALUES]
+
+
+def _changed_config(world: World) -> dict[str, Any]:
+    """The configuration as far as it is not what the trace's header says."""
+    fresh, now = vars(config_of(world.header)), vars(world.env.config)
+    return {name: value for name, value in now.items() if value != fresh[name]}
+
+
+def decode(data: bytes, world: World) -> World:
+    """Put the state into a world that no event has been folded into. Raises ValueError."""
+    size = 4 + int.from_bytes(data[:4], "little")
+    head = json.loads(data[4:size])
+    if head["format"] != FORMAT:
+        raise ValueError(f"snapshot format {head['format']}, not {FORMAT}")
+    columns = _read_columns(data, size, head["columns"])
+    take = iter(columns).__next__
+    raw = [[take() for _ in range(6)] for _ in head["mms"]]
+    files = [_make_file(row) for row in head["files"]]
+    uffds = [_make_uffd(*row) for row in head["uffds"]]
+    policies = [Mempolicy(*row) for row in head["policies"]]
+    attrs = _decode_attrs(world.env, [take() for _ in range(8)], files, policies, uffds)
+    anons = _decode_anons(take())
+    chains = [tuple(anons[n] for n in row) for row in head["chains"]]
+    for space, own in zip(head["mms"], raw, strict=True):
+        mm = _decode_mm(world, space, own, attrs, anons, chains)
+        world.mms[mm.number] = mm
+    for entry in head["made"]:
+        if isinstance(entry, int):
+            world.files[entry] = world.make_file(entry)
+        else:
+            world.files[entry[0]] = files[entry[1] - 1]
+    world.images.update({(dev, inode, path): files[n - 1] for dev, inode, path, n in head["images"]})
+    world.env.uffds.update({file: uffds[n - 1] for file, n in head["uffd_of"]})
+    world.env.zero_dev, world.env.inferred = head["env"]
+    _set_config(world.env.config, head["config"])
+    world.oops = head["oops"]
+    return world
+
+
+def _read_columns(data: bytes, at: int, spec: list[tuple[str, int]]) -> list[list[int]]:
+    found = []
+    for code, count in spec:
+        column = array(code)
+        size = column.itemsize * count
+        column.frombytes(data[at : at + size])
+        if sys.byteorder == "big":
+            column.byteswap()
+        at += size
+        found.append(column.tolist())
+    return found
+
+
+def _make_file(row: list[Any]) -> File:
+    file = File(row[0], row[1])
+    for name, value in zip(FILE_VALUES, row, strict=True):
+        setattr(file, name, value)
+    return file
+
+
+def _make_uffd(file: int, features: int, released: bool) -> UffdCtx:
+    ctx = UffdCtx(file, features)
+    ctx.released = released
+    return ctx
+
+
+def _decode_attrs(
+    env: Env, columns: list[list[int]], files: list[File], policies: list[Mempolicy], uffds: list[UffdCtx]
+) -> list[Any]:
+    *numbers, text = columns
+    get = env.table.get
+    file_of, policy_of, uffd_of = [None, *files], [None, *policies], [None, *uffds]
+    name_of = [None, *json.loads(bytes(text))]
+    return [
+        get(flags, file_of[f], policy_of[p], uffd_of[u], name_of[n], _unzigzag(d), _unzigzag(a))
+        for flags, f, p, u, n, d, a in zip(*numbers, strict=True)
+    ]
+
+
+def _decode_anons(parents: list[int]) -> list[Any]:
+    """anon_vmas by number (0: none); a parent may come after its child in the list."""
+    anons: list[Any] = [None, *(AnonVma() for _ in parents)]
+    for number, parent in enumerate(parents, 1):
+        if parent:
+            anons[number].parent = anons[parent]
+    for anon in anons[1:]:
+        root = anon
+        while root.parent is not root:
+            root = root.parent
+        anon.root = root
+    return anons
+
+
+def _decode_mm(
+    world: World,
+    space: dict[str, Any],
+    columns: list[list[int]],
+    attrs: list[Any],
+    anons: list[Any],
+    chains: list[Any],
+) -> Mm:
+    bounds, attr_of, anon_of, chain_of, unsure, pmds = columns
+    values = dict(zip(MM_VALUES, space["values"], strict=True))
+    mm = Mm(world.env, values["number"])
+    for name, value in values.items():
+        setattr(mm, name, value)
+    edges = list(accumulate(bounds))
+    if space["shift"]:
+        edges = [e << space["shift"] for e in edges]
+    vmas = list(map(Vma, edges[0::2], edges[1::2], map(attrs.__getitem__, attr_of)))
+    if any(anon_of) or any(chain_of):
+        for vma, anon, kind in zip(vmas, anon_of, chain_of, strict=True):
+            vma.anon_vma = anons[anon]
+            if kind == 1:
+                vma.chain = (anons[anon],)
+            elif kind:
+                vma.chain = chains[kind - 2]
+    if any(unsure):
+        for vma, doubt in zip(vmas, unsure, strict=True):
+            vma.unsure = doubt
+    for n, label in space["labels"]:
+        vmas[n].label = label
+    mm.fill(vmas)
+    mm.pmds = set(accumulate(pmds))
+    mm.dirty = [] if world.watch else None
+    return mm
+
+
+def _set_config(config: Config, changed: dict[str, Any]) -> None:
+    for name, value in changed.items():
+        setattr(config, name, value)

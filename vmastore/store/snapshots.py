@@ -1,0 +1,76 @@
+"""Rows of snapshots: the state of a replay after some events, packed, with the hash that it must have."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vmastore.errors import StoreError
+from vmastore.store.store import Store
+
+
+class ReplayInfo(NamedTuple):
+    """A stored replay: what made it, how far its derived data goes.
+
+    events: events whose outcomes are stored. basis: digest of the header and the files it was made
+    from (None: of an older vmastore).
+    """
+
+    replay: int
+    engine: str
+    events: int
+    basis: str | None
+
+
+class SnapshotRow(NamedTuple):
+    """One snapshot: after event `seq`, `digest` the hash of the state that `payload` packs."""
+
+    seq: int
+    digest: bytes
+    payload: bytes
+
+
+def find_replay(store: Store, trace: int, kernel: str, options: str) -> ReplayInfo | None:
+    """The stored replay of a trace under a rule set and options."""
+    with store._read() as connection:
+        row = connection.exec_driver_sql(
+            "SELECT replay, engine, events, basis FROM replay_t WHERE trace=? AND kernel=? AND options=?",
+            (trace, kernel, options),
+        ).fetchone()
+    return None if row is None else ReplayInfo(*row)
+
+
+def nearest(store: Store, replay: int, seq: int) -> SnapshotRow | None:
+    """The last snapshot of a replay after event `seq` or an earlier one."""
+    with store._read() as connection:
+        row = connection.exec_driver_sql(
+            "SELECT seq, digest, payload FROM snapshot_t WHERE replay=? AND seq<=? ORDER BY seq DESC LIMIT 1",
+            (replay, seq),
+        ).fetchone()
+    return None if row is None else SnapshotRow(row[0], bytes(row[1]), bytes(row[2]))
+
+
+def places(store: Store, replay: int) -> list[tuple[int, int]]:
+    """(event, bytes) of every snapshot of a replay, by event."""
+    with store._read() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT seq, length(payload) FROM snapshot_t WHERE replay=? ORDER BY seq", (replay,)
+        ).fetchall()
+    return [(row[0], row[1]) for row in rows]
+
+
+def replace(store: Store, replay: int, snapshot: SnapshotRow) -> bool:
+    """Store a snapshot in place of the one at its event. Returns False where the store cannot be written."""
+    try:
+        with store._write() as connection:
+            connection.exec_driver_sql("DELETE FROM snapshot_t WHERE replay=? AND seq=?", (replay, snapshot.seq))
+            connection.exec_driver_sql("INSERT INTO snapshot_t VALUES (?,?,?,?)", (replay, *snapshot))
+    except StoreError:
+        return False
+    return True
+
+
+def event_hash(store: Store, trace: int, seq: int) -> bytes:
+    """The chain hash of an event: it stands for all events up to it."""
+    with store._read() as connection:
+        row = connection.exec_driver_sql("SELECT hash FROM event_t WHERE trace=? AND seq=?", (trace, seq)).fetchone()
+    return b"" if row is None else bytes(row[0])
