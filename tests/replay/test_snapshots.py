@@ -13,7 +13,7 @@ from trace_walk import FILES, Walk, header
 from vmastore.events import Event
 from vmastore.importers.detect import open_traces
 from vmastore.mm.rules import RuleSet, preset
-from vmastore.replay.bisect import part
+from vmastore.replay.bisect.part import differences
 from vmastore.replay.derive import derive
 from vmastore.replay.maps import observed
 from vmastore.replay.rolling import Rolling
@@ -175,7 +175,8 @@ def test_the_first_difference_of_two_replays_is_found_by_bisection(store: Store)
         for i, one in enumerate(kernels):
             assert first_difference(store, replays[i], replays[i]) is None
             for j in range(i):
-                parted = part(trace.header, trace.files, trace.events(), one, kernels[j])
+                worlds = (trace.world(one), trace.world(kernels[j]))
+                parted = next(differences(*worlds, trace.events()), None)
                 seq = first_difference(store, replays[i], replays[j])
                 assert seq == (None if parted is None else parted.event.seq)
                 found.add(seq)

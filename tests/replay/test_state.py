@@ -126,13 +126,16 @@ def test_every_field_is_accounted_for() -> None:
         "vm_flags", "vm_policy",
     }  # fmt: skip
     world = World(header(), FILES, preset("6.18"))
-    assert set(vars(world)) == {"header", "rules", "env", "infos", "files", "images", "mms", "watch", "oops"}
+    assert set(vars(world)) == {
+        "header", "rules", "env", "infos", "files", "images", "mms", "limits", "watch", "oops",
+    }  # fmt: skip
+    assert set(vars(world.limits)) == {"_guests", "_spaces"}
     assert set(vars(Env(preset("6.18")))) == {
-        "rules", "config", "sticky", "table", "soft_dirty", "uffds", "zero_dev", "inferred", "faults",
+        "rules", "config", "sticky", "table", "soft_dirty", "uffds", "zero_dev", "inferred", "faults", "fs_known",
     }  # fmt: skip
     world.mm(1)
     for name in MM_VALUES:  # plain values, which JSON keeps
-        assert isinstance(getattr(world.mms[1], name), (int, str, type(None))), name
+        assert isinstance(getattr(world.mms[1], name), (int, str, dict, type(None))), name
 
 
 def test_a_state_that_lacks_something_is_noticed() -> None:

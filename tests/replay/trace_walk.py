@@ -30,6 +30,7 @@ class Walk:
         self.random = Random(seed)
         self.spaces = [1]
         self.made = 1
+        self.guests = 0
         self.seq = 0
 
     def events(self, count: int) -> list[Event]:
@@ -44,10 +45,17 @@ class Walk:
             self.made += 1
             self.spaces.append(self.made)
             return self._event(mm, "fork", (0, self.made), result=100 + self.made)
+        if kind == "vfork":
+            self.guests += 1
+            return self._event(mm, "vfork", (0, mm), result=500 + self.guests)
+        if kind == "exec" and self.guests and len(self.spaces) < 4:
+            self.made += 1
+            self.spaces.append(self.made)
+            return self._event(mm, "execve", ("/bin/a", [], self.made))._replace(pid=500 + self.guests)
         if kind == "exit" and len(self.spaces) > 1 and mm != 1:
             self.spaces.remove(mm)
             return self._event(mm, "exit", (0, None, 1))
-        return self._call(mm, "fault" if kind in ("fork", "exit") else kind)
+        return self._call(mm, "fault" if kind in ("fork", "exit", "exec") else kind)
 
     def _event(
         self, mm: int, call: str, args: tuple[object, ...], result: int | None = None, file: int | None = None
@@ -86,6 +94,7 @@ class Walk:
             "release": ("release", ()),
             "shmat": ("shmat", (7, addr, 0o40000, 2 * PAGE)),
             "shmdt": ("shmdt", (addr,)),
+            "limit": ("prlimit64", (draw.choice((0, 101, 102, 103)), draw.choice((3, 8, 9)), 64 * PAGE, -1)),
             "personality": ("personality", (draw.choice((0, 0x400000)),)),
         }
         call, args = calls[kind]
@@ -98,6 +107,6 @@ class Walk:
 _WEIGHTS = {
     "mmap": 8, "fault": 8, "munmap": 3, "mprotect": 6, "madvise": 3, "mremap": 3, "grow": 2, "mlock": 1, "munlock": 1,
     "mlockall": 1, "mbind": 2, "name": 2, "ksm": 1, "brk": 1, "mseal": 1, "api": 1, "register": 3, "unregister": 1,
-    "release": 1, "shmat": 1, "shmdt": 1, "personality": 1, "fork": 2, "exit": 1,
+    "release": 1, "shmat": 1, "shmdt": 1, "personality": 1, "limit": 1, "fork": 2, "exit": 1, "vfork": 1, "exec": 1,
 }  # fmt: skip
 _KINDS = [kind for kind, weight in _WEIGHTS.items() for _ in range(weight)]

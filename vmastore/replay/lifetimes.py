@@ -8,21 +8,32 @@ from typing import Any, NamedTuple
 from vmastore.events import Event, ObservedVma
 from vmastore.mm.flags import vmflags_from_letters
 from vmastore.mm.mm import Mm
+from vmastore.mm.vma import Vma
 from vmastore.replay.maps import observe
 from vmastore.replay.world import World
 
 # calls that make, end or change address spaces besides their own
 _WIDE = frozenset(("fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "release"))
 
-Change = tuple[int, int, ObservedVma | None]  # address space, vm_start, what starts there now
+# vm_end, vm_flags, file (kind, path, inode), delta, name: what a VMA is, whatever maps of this kernel shows of it
+Facts = tuple[int, int, str | None, str | None, int | None, int, str | None]
+Change = tuple[int, int, Facts | None]  # address space, vm_start, what starts there now
 _Marks = tuple[int, int, int]
 
 
+class _Life(NamedTuple):
+    """A VMA as maps shows it, the event that made it so, and what it is."""
+
+    line: ObservedVma
+    born: int
+    facts: Facts
+
+
 class _Space(NamedTuple):
-    """What is alive in one address space: vm_start -> (as maps shows it, the event that made it so)."""
+    """What is alive in one address space, by vm_start."""
 
     mm: Mm
-    alive: dict[int, tuple[ObservedVma, int]]
+    alive: dict[int, _Life]
 
 
 class Lifetimes:
@@ -80,31 +91,46 @@ class Lifetimes:
         mm, alive = space
         old = alive.get(start)
         vma = mm.vma_lookup(start)
-        new = observe(mm, vma) if vma is not None and vma.vm_start == start else None
-        if new == (None if old is None else old[0]):
+        if vma is None or vma.vm_start != start:
+            if old is not None:
+                changes.append((mm.number, start, None))
+                self._write(mm.number, old, seq)
+                del alive[start]
             return
-        changes.append((mm.number, start, new))
-        if old is not None:
-            self._write(mm.number, old[0], old[1], seq)
-            del alive[start]
-        if new is not None:
-            alive[start] = (new, seq)
+        line, facts = observe(mm, vma), _facts(vma)
+        if old is None or old.facts != facts:
+            changes.append((mm.number, start, facts))
+        if old is None or old.line != line:
+            if old is not None:
+                self._write(mm.number, old, seq)
+            alive[start] = _Life(line, seq, facts)
+        elif old.facts != facts:  # another thing that looks the same
+            alive[start] = old._replace(facts=facts)
 
     def _end_all(self, number: int, seq: int | None) -> None:
         self._marks.pop(number, None)
-        for line, born in self._spaces.pop(number).alive.values():
-            self._write(number, line, born, seq)
+        for life in self._spaces.pop(number).alive.values():
+            self._write(number, life, seq)
 
     def finish(self) -> None:
         """Write what is still alive."""
         for number in list(self._spaces):
             self._end_all(number, None)
 
-    def _write(self, number: int, line: ObservedVma, born: int, died: int | None) -> None:
+    def _write(self, number: int, life: _Life, died: int | None) -> None:
+        line = life.line
         path = line.name if line.inode else None
         flags = vmflags_from_letters(line.vm_flags or "")
         pgoff = line.offset >> 12  # pages: fits 63 bits
-        self._ended((number, line.start, line.end, flags, pgoff, path, line.name, born, died))
+        self._ended((number, line.start, line.end, flags, pgoff, path, line.name, life.born, died))
+
+
+def _facts(vma: Vma) -> Facts:
+    attrs = vma.attrs
+    file, name = attrs.vm_file, attrs.anon_name or vma.label
+    if file is None:  # the page offset of anonymous memory is nothing that a user could see
+        return (vma.vm_end, attrs.vm_flags, None, None, None, 0, name)
+    return (vma.vm_end, attrs.vm_flags, file.kind, file.path, file.inode, attrs.delta, name)
 
 
 def _renamed(mm: Mm, old: _Marks, new: _Marks) -> set[int]:

@@ -6,6 +6,9 @@ CLONE_VM) and the exec that follows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from vmastore.events import Event
 from vmastore.mm.flags import U64
 from vmastore.mm.mm import Mm
@@ -62,3 +65,15 @@ class Limits:
         """A thread is gone; event.pid may have been a guest."""
         if event.tid == event.pid:
             self._guests.pop(event.pid, None)
+
+    def state(self, mms: Mapping[int, Mm]) -> list[Any]:
+        """What later events may need, as JSON values; a process whose address space is gone needs nothing."""
+        spaces = [[pid, mm.number] for pid, mm in sorted(self._spaces.items(), key=lambda item: item[0])]
+        alive = [[pid, n] for pid, n in spaces if mms.get(n) is self._spaces[pid]]
+        return [sorted(self._guests.items()), alive]
+
+    def restore(self, state: list[Any], mms: Mapping[int, Mm]) -> None:
+        """Take over what `state` gave, in a world with the same address spaces."""
+        guests, spaces = state
+        self._guests = dict(guests)
+        self._spaces = {pid: mms[number] for pid, number in spaces}

@@ -9,7 +9,7 @@ from vmastore.replay.world import Outcome
 
 
 class Rolling:
-    """A hash over outcomes: what merged and split, errno, the VMA count, and the VMAs as they became.
+    """A hash over outcomes: what merged and split, result, errno, the VMA count, and the VMAs as they became.
 
     Two replays of the same events have the same value after event n iff their outcomes are the same
     up to n (but for a collision of 64 bits), so the first event that differs is found by bisection.
@@ -20,7 +20,6 @@ class Rolling:
 
     def add(self, outcome: Outcome, changes: list[Change]) -> int:
         """The value after one more outcome, as a signed 64-bit integer. changes: of `Lifetimes.after`."""
-        told = [(mm, start, None if line is None else tuple(line)) for mm, start, line in changes]
-        text = f"{outcome.mm} {outcome.cases} {outcome.errno} {outcome.map_count} {told}"
+        text = f"{outcome.mm} {outcome.cases} {outcome.errno} {outcome.result} {outcome.map_count} {changes}"
         self._state = blake2b(self._state + text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return int.from_bytes(self._state, "little", signed=True)

@@ -81,6 +81,7 @@ def encode(world: World) -> bytes:
         "uffd_of": [[file, uffds[ctx]] for file, ctx in world.env.uffds.items()],
         "env": [world.env.zero_dev, world.env.inferred],
         "config": _changed_config(world),
+        "limits": world.limits.state(world.mms),
         "oops": world.oops,
         **_encode_files(world, files),
         "columns": columns.spec,
@@ -201,6 +202,7 @@ def decode(data: bytes, world: World) -> World:
     world.env.uffds.update({file: uffds[n - 1] for file, n in head["uffd_of"]})
     world.env.zero_dev, world.env.inferred = head["env"]
     _set_config(world.env.config, head["config"])
+    world.limits.restore(head["limits"], world.mms)
     world.oops = head["oops"]
     return world
 
