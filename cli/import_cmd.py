@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vmastore.cli.common import JsonOption, StoreOption, echo, echo_json, store_place
+from vmastore.cli.import_sources import Beside, groups, open_group, source_key
 from vmastore.errors import InputError
+
+if TYPE_CHECKING:
+    from vmastore.store import Store
 
 FORMATS = ("auto", "strace", "jsonl", "vmafuzz", "maprec", "vectors", "maps")
 
@@ -22,6 +24,14 @@ def register(app: typer.Typer) -> None:
 def import_(
     paths: Annotated[list[str], typer.Argument(help="Files (.gz, .xz, .zst too), or - for standard input.")],
     name: Annotated[str | None, typer.Option("--name", help="Name of the trace; else from the file's.")] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--maps", help="[PID=]FILE[@LINE|@TIME]: maps or smaps saved then, else before the log."),
+    ] = None,
+    exec_: Annotated[
+        list[str] | None,
+        typer.Option("--exec", help="Executable whose ELF headers show what exec mapped; `found`: each at its path."),
+    ] = None,
     format: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="Fail at the first line that becomes no event.")] = False,
     store: StoreOption = None,
@@ -30,29 +40,21 @@ def import_(
     """Import strace logs, JSON lines and recordings. The same file is imported once.
 
     Example: vmastore import app.strace.gz --name app
+
+    Example: vmastore import attached.log --maps at-attach.smaps --maps later.maps@1795486301.5
     """
-    from vmastore.importers.detect import open_traces
     from vmastore.store import open_store
 
     if format not in FORMATS:
         raise InputError(f"--format {format!r}: one of {', '.join(FORMATS)}")
+    beside = Beside(tuple(maps or ()), tuple(exec_ or ()))
+    sources = groups(paths)
+    if beside.words and len(sources) > 1:
+        raise InputError("--maps and --exec belong to one log, and several are named")
     done: list[dict[str, Any]] = []
     with open_store(store_place(store)) as opened:
-        for path in paths:
-            digest = _digest(path)
-            for n, reader in enumerate(open_traces(path, format, name)):
-                key = None if digest is None else f"{digest}:{n}"
-                known = opened.by_source(key) if key else None
-                if known is not None and known.complete:
-                    done.append({**_summary(known, opened), "imported": False})
-                    continue
-                info = known or opened.create_trace(reader.header, source_key=key)
-                stored = opened.import_events(info, reader)
-                skips = reader.skips()
-                if strict and skips:
-                    first = skips[0]
-                    raise InputError(f"{path}:{first.source_line}: {first.reason}: no event (--strict)")
-                done.append({**_summary(stored, opened), "imported": True})
+        for group in sources:
+            done += _import_group(opened, group, format, name, beside, strict)
     if as_json:
         echo_json(done)
         return
@@ -60,11 +62,26 @@ def import_(
         _print(entry)
 
 
-def _digest(path: str) -> str | None:
-    if path == "-" or not Path(path).is_file():
-        return None
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "blake2b").hexdigest()[:32]
+def _import_group(
+    store: Store, paths: list[str], format: str, name: str | None, beside: Beside, strict: bool
+) -> list[dict[str, Any]]:
+    """Import what one file (one family of files) holds; one summary a trace."""
+    digest = source_key(paths, beside)
+    done = []
+    for n, reader in enumerate(open_group(paths, format, name, beside)):
+        key = None if digest is None else f"{digest}:{n}"
+        known = store.by_source(key) if key else None
+        if known is not None and known.complete:
+            done.append({**_summary(known, store), "imported": False})
+            continue
+        info = known or store.create_trace(reader.header, source_key=key)
+        stored = store.import_events(info, reader)
+        skips = reader.skips()
+        if strict and skips:
+            first = skips[0]
+            raise InputError(f"{paths[0]}:{first.source_line}: {first.reason}: no event (--strict)")
+        done.append({**_summary(stored, store), "imported": True})
+    return done
 
 
 def _summary(info: Any, store: Any) -> dict[str, Any]:

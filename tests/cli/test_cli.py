@@ -321,3 +321,28 @@ def test_the_store_can_be_named_before_the_command(filled: Shell) -> None:
     assert filled.ok("--store", "vmastore.db", "traces") == filled.ok("traces")
     assert "no such store" in filled.fails("--store", "none.db", "traces")
     assert filled.ok("--store", "none.db", "traces", "--store", "vmastore.db") == filled.ok("traces")
+
+
+ATTACH = DATA / "attach"
+
+
+def test_import_with_observations_beside_the_log(shell: Shell) -> None:
+    """--maps makes a log of `strace -p` exact; the same log with the same maps is one trace, with others another."""
+    words = ["import", ATTACH / "attach.log", "--maps", ATTACH / "start.smaps"]
+    shell.ok(*words, "--maps", f"{ATTACH / 'end.maps'}@20", "--name", "a")
+    assert "0 mismatches, 0 at assumed outcomes, 0 of errno" in shell.ok("verify", "a", "--kernel", "6.18")
+    assert "already imported" in shell.ok(*words, "--maps", f"{ATTACH / 'end.maps'}@20")
+    assert "already imported" not in shell.ok(*words)
+    assert "already imported" not in shell.ok("import", ATTACH / "attach.log")
+    assert "Hint: Write" in shell.fails("import", ATTACH / "attach.log", "--maps", f"{ATTACH / 'end.maps'}@x")
+    assert "nowhere" in shell.fails("import", ATTACH / "attach.log", "--exec", "/nowhere")
+    assert "belong to a strace log" in shell.fails("import", SAMPLE, "--maps", ATTACH / "start.smaps")
+    assert len(json.loads(shell.ok("traces", "--json"))) == 3
+
+
+def test_the_files_of_a_family_are_one_trace(shell: Shell) -> None:
+    """strace -ff: by NAME, by folder or one by one, the same; imported once."""
+    family = DATA / "strace" / "ff"
+    assert "already" not in shell.ok("import", family)
+    for words in ([family / "log"], sorted(family.iterdir())):
+        assert "already imported" in shell.ok("import", *words)

@@ -111,7 +111,8 @@ CALLS: dict[str, tuple[str, ...]] = {
     # source: "user", "kernel" (a copy by a system call), "gup"
     "fault": ("addr", "length", "access", "outcome", "source"),
     "stack_grow": ("addr",),  # the GROWSDOWN VMA above now starts at addr
-    # an observed /proc/PID/maps or smaps. kind: "baseline" (the state starts here), "check".
+    # an observed /proc/PID/maps or smaps. kind: "baseline" (the state starts here), "check"; or
+    # "image": not observed, but what the executable's ELF headers say that exec mapped (inode -1).
     # count: lines in the whole address space; removed: None when `added` is the whole list, else
     # the starts of VMAs gone or changed since the last observation of this mm;
     # added: list of ObservedVma as lists

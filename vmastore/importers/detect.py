@@ -51,6 +51,13 @@ def open_traces(path: str | Path, format: str = "auto", name: str | None = None)
     return OPENERS[kind](source, name)
 
 
+def format_of(path: str | Path, format: str = "auto") -> str:
+    """The format of a file by its content, unless one is asked for. Standard input is taken for a strace log."""
+    if format != "auto":
+        return format
+    return "strace" if str(path) == "-" else _kind_of(Source(path))
+
+
 def _kind_of(source: Source) -> str:
     """A family of logs has no file of that name: it is strace's to look for."""
     return recognise(_head(source), source.name) if Path(source.path).is_file() else "strace"

@@ -33,6 +33,7 @@ _SPECIAL = {
     "[uprobes]": VM_DONTEXPAND,
 }
 Identity = tuple[str, int, str]  # dev, inode, path
+UNKNOWN_INODE = -1  # of a line that nobody observed
 
 
 class Builder:
@@ -82,7 +83,8 @@ class Builder:
         if found is None:
             kind = path_kind(line.name)
             writable = None if line.perms[3] == "p" else "w" in line.perms or None
-            found = File(0, kind, line.name, dev=line.dev, inode=line.inode, readable=True, writable=writable)
+            dev, inode = (None, None) if line.inode == UNKNOWN_INODE else (line.dev, line.inode)
+            found = File(0, kind, line.name, dev=dev, inode=inode, readable=True, writable=writable)
             if kind != "shmem":
                 self.files[key] = found
         return found
@@ -138,5 +140,31 @@ def load(mm: Mm, lines: list[ObservedVma], files: dict[Identity, File], known: I
         vma = builder.vma(line)
         mm.insert_after(last, vma)
         last = vma
+    _share_anon_vmas(mm)
     set_labels(mm, lines)
     mm.complete = True
+
+
+def _share_anon_vmas(mm: Mm) -> None:
+    """Take written neighbours that differ in flags or name alone for parts of one VMA, split since it was written.
+
+    An observation does not show whether two VMAs share an anon_vma (docs/limits.md). Neighbours that differ in
+    nothing do not: they would be one VMA.
+    """
+    for vma in mm.vmas():
+        nxt = vma.next
+        a, b = vma.attrs, nxt.attrs
+        if vma.anon_vma is None or nxt.anon_vma is None or nxt.vm_start != vma.vm_end or a is b:
+            continue
+        if a.vm_file is b.vm_file and a.delta == b.delta and not (a.vm_flags | b.vm_flags) & VM_GROWSDOWN:
+            nxt.anon_vma, nxt.chain = vma.anon_vma, vma.chain
+
+
+def load_image(mm: Mm, lines: list[ObservedVma], files: dict[Identity, File]) -> None:
+    """Add what `lines` say that an exec mapped; nobody observed it, so that it is inferred, and not all there is."""
+    builder = Builder(mm, files)
+    for line in lines:
+        if mm.find_vma(line.start).vm_start >= line.end:
+            mm.insert(builder.vma(line))
+            mm.inferred += 1
+            mm.env.inferred += 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vmastore.events import Event, ObservedVma
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import File
+from vmastore.replay.baseline import load_image
 from vmastore.syscalls import uapi
 from vmastore.syscalls.brk import sys_brk
 from vmastore.syscalls.fault import fault, grow_stack
@@ -216,6 +217,8 @@ def _maps(world: World, mm: Mm, event: Event) -> None:
     kind, _, removed, added = event.args
     if kind == "baseline" and removed is None:
         world.load(event.mm, [ObservedVma(*line) for line in added])
+    elif kind == "image":
+        load_image(mm, [ObservedVma(*line) for line in added], world.images)
 
 
 def _note(world: World, mm: Mm, event: Event) -> None:

@@ -133,6 +133,10 @@ class Verifier:
             self._seen[event.mm] = {line.start: line for line in lines}
             self._shown.pop(event.mm, None)
             return
+        if kind == "image":  # inferred by the importer, not observed
+            self.world.apply(event)
+            self._shown.pop(event.mm, None)
+            return
         mm = self.world.mm(event.mm)
         if kind == "window":
             self._window(event, mm, lines)

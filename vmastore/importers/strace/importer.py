@@ -29,6 +29,8 @@ class StraceImporter:
     forks in flight made a new thread.
     stacks: the log has stack frames (-k): an event is given only when the next one's line comes, with
     its frames as `site`.
+    one_process: all threads that ran before the log began are of the process of that pid (0: of the first
+    one's), and share its address space; None: each has its own, unless the log says otherwise.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class StraceImporter:
         live: bool = False,
         stacks: bool = False,
         main_tid: int | None = None,
+        one_process: int | None = None,
     ) -> None:
         self.account = Account()
         self.joiner = Joiner(self.account)
         self.joiner.tids.main = main_tid
         self.tracker = Tracker(self.account, FILE_CALLS)
         self.tracker.stacks = stacks
+        self.tracker.one_process = one_process
         self.lookahead = Lookahead(self.tracker, 0 if live else LOOKAHEAD)
         self._fast = FastPath(self.joiner, self.tracker, self.lookahead, self.step)
         self.number = 0  # of the last line fed
@@ -126,7 +130,9 @@ class StraceImporter:
     def _note(self) -> str | None:
         saw = self.tracker.saw
         notes = []
-        if "processes" not in saw and "exec" not in saw and not self._with_process_calls:
+        if self.tracker.one_process is not None:
+            notes.append("assumed that the threads that ran before the log began are of one process")
+        elif "processes" not in saw and "exec" not in saw and not self._with_process_calls:
             notes.append("no process calls in the log: assumed one address space per pid")
         elif self.tracker.adopted > 1:
             notes.append(

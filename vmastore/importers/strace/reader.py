@@ -20,12 +20,15 @@ class StraceReader:
 
     paths: one log (``-``: standard input), the NAME or folder of `strace -ff -o NAME`, several of
     these files, or logs of several runs, one after the other. Line numbers and byte offsets are those
-    of the file that holds the line. `header.note` and `skips()` are complete when `events()` has ended.
+    of the file that holds the line. one_process: see StraceImporter. `header.note` and `skips()` are complete when
+    `events()` has ended.
 
     Raises InputError for what is missing, unreadable, binary or not a log of strace.
     """
 
-    def __init__(self, paths: Sequence[str | Path], *, name: str | None = None) -> None:
+    def __init__(
+        self, paths: Sequence[str | Path], *, name: str | None = None, one_process: int | None = None
+    ) -> None:
         if not paths:
             raise InputError("no log given", hint="Name a file written by strace -o.")
         self._members, self._sources = _resolve(paths)
@@ -36,6 +39,7 @@ class StraceReader:
             source=", ".join(str(path) for path in paths),
             stacks=self._survey.stacks,
             main_tid=self._survey.main_tid,
+            one_process=one_process,
         )
 
     @property

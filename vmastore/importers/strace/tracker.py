@@ -54,6 +54,8 @@ class Tracker:
         self.uffd_mm: dict[int, int] = {}  # userfaultfd → the mm it watches
         self.unseen = 0  # threads of an attached process that have printed no line yet
         self.attached: Thread | None = None
+        # threads that ran before the log are all of one process: its pid (0: the first one's); None: each is its own
+        self.one_process: int | None = None
         self.adopted = 0  # address spaces that were there before the log
         self.saw: set[str] = set()  # facts for the header's note
 
@@ -187,7 +189,11 @@ class Tracker:
             self.unseen -= 1
             leader = self.attached
             return self.processes.add(tid, leader.pid, leader.mm or self.adopt(leader), leader.files)
-        return self.processes.add(tid, tid, 0, FdTable())
+        if self.one_process is None or self.attached is not None:
+            return self.processes.add(tid, tid, 0, FdTable())
+        self.attached = self.processes.add(tid, self.one_process or tid, 0, FdTable())
+        self.unseen = _ALL
+        return self.attached
 
     def _maker_of(self, tid: int) -> Called | Opened | None:
         """The call in flight that made `tid`: the one seen ahead, else the oldest without a child."""
@@ -282,5 +288,6 @@ class Tracker:
 # events that are no system calls
 _NOT_CALLS = frozenset({"exit", "attach", "signal", "release", "fault", "stack_grow", "maps", "note"})
 PID_END = 10**7  # beyond any process id
+_ALL = 1 << 62
 _EXECS = frozenset({"execve", "execveat"})
 LIFE = CLONES | _EXECS  # the calls that make threads or change what they run

@@ -1,0 +1,131 @@
+"""What `import` is given, as readers: logs, families of logs, and what stands beside a log."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmastore.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vmastore.importers.base import TraceReader
+    from vmastore.importers.beside import Stage
+    from vmastore.importers.observations import Observation
+
+_LOGS = ("strace",)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The options that add to a log, as typed."""
+
+    maps: tuple[str, ...] = ()
+    execs: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """Everything that makes the trace another one."""
+        return [*(f"maps {text}" for text in self.maps), *(f"exec {text}" for text in self.execs)]
+
+
+def groups(paths: Sequence[str]) -> list[list[str]]:
+    """What is one trace each: a file, or the files of one `strace -ff`."""
+    from vmastore.importers.sources import member_of
+
+    members = [member_of(path) for path in paths]
+    stems = {
+        (Path(path).parent, Path(path).name.partition(f".{m.tid}")[0])
+        for path, m in zip(paths, members, strict=True)
+        if m
+    }
+    if len(paths) > 1 and all(members) and len(stems) == 1 and len({m.tid for m in members if m}) == len(paths):
+        return [list(paths)]
+    return [[path] for path in paths]
+
+
+def open_group(paths: Sequence[str], format: str, name: str | None, beside: Beside) -> list[TraceReader]:
+    """The readers of one group. Raises InputError."""
+    from vmastore.importers.beside import Besides, Started
+    from vmastore.importers.detect import format_of, open_traces
+
+    if len(paths) == 1 and not beside.words:
+        return [Started(reader) for reader in open_traces(paths[0], format, name)]
+    if format_of(paths[0], format) not in _LOGS:
+        raise InputError(f"{paths[0]}: --maps and --exec belong to a strace log")
+    observations = _observations(beside, paths)
+    reader = _log(paths, name, _one_process(observations))
+    return [Started(Besides(reader, _stages(beside, observations)))]
+
+
+def _log(paths: Sequence[str], name: str | None, one_process: int | None) -> TraceReader:
+    from vmastore.importers.strace import StraceReader
+
+    return StraceReader(paths, name=name, one_process=one_process)
+
+
+def _observations(beside: Beside, paths: Sequence[str]) -> list[Observation]:
+    from vmastore.importers.observations import parse_observation
+    from vmastore.importers.sources import family
+
+    found = [parse_observation(text) for text in beside.maps]
+    by_line = next((one for one in found if one.line is not None), None)
+    if by_line is not None and (len(paths) > 1 or family(paths[0])):
+        raise InputError(f"--maps {by_line.source}@{by_line.line}: the log is several files", hint="Give a time.")
+    return found
+
+
+def _one_process(observations: Sequence[Observation]) -> int | None:
+    """With one maps of the log's beginning: the process whose threads are all that there were then."""
+    initial = [one for one in observations if one.initial]
+    return (initial[0].pid or 0) if len(initial) == 1 else None
+
+
+def _stages(beside: Beside, observations: list[Observation]) -> list[Stage]:
+    from vmastore.importers.images import Images
+    from vmastore.importers.observations import Observing
+
+    stages: list[Stage] = []
+    if beside.execs:
+        stages.append(Images(beside.execs))
+    if observations:
+        stages.append(Observing(observations))
+    return stages
+
+
+def source_key(paths: Sequence[str], beside: Beside) -> str | None:
+    """What tells one source from another: its content, and that of what is added. None: it can be read once only."""
+    files = _files(paths)
+    if not files:
+        return None
+    digest = _digest(files[0]) if len(files) == 1 else _joined([f"{file.name} {_digest(file)}" for file in files])
+    if not beside.words:
+        return digest
+    return _joined([digest, *beside.words, *(_digest(file) for file in _named_in(beside))])
+
+
+def _files(paths: Sequence[str]) -> list[Path]:
+    """The files that are read: of a family, its members."""
+    from vmastore.importers.sources import family
+
+    if len(paths) == 1 and not Path(paths[0]).is_file():
+        return [Path(member.source.path) for member in family(paths[0])]
+    return [Path(path) for path in paths if Path(path).is_file()]
+
+
+def _named_in(beside: Beside) -> list[Path]:
+    texts = [part for text in beside.maps for part in (text, text.partition("=")[2])]
+    files = [Path(part) for text in texts for part in (text, text.rpartition("@")[0])]
+    return [file for file in files if str(file) != "." and file.is_file()]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()[:32]
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return hashlib.blake2b("\n".join(parts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()

@@ -1,0 +1,118 @@
+"""What exec maps, by ELF headers: placed by the loader's mprotect, or left out and said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from elf_files import LOAD, RELRO, elf, write_pie
+
+from vmastore.events import Event
+from vmastore.importers.beside import Besides
+from vmastore.importers.images import FOUND, Images
+from vmastore.importers.strace import StraceReader
+from vmastore.mm.rules import resolve
+from vmastore.replay.verify import Verifier
+from vmastore.replay.world import World
+
+pytest.importorskip("elftools", reason="pyelftools is not installed")
+
+
+def _programs(folder: Path) -> Path:
+    """A program and its loader, both position-independent, with RELRO of one page."""
+    loader = folder / "ld.so.1"
+    loader.write_bytes(elf(3, [(LOAD, 5, 0, 0, 0x1000, 0x1000), (LOAD, 6, 0x1000, 0x1800, 0x900, 0x900),
+                               (RELRO, 4, 0x1000, 0x1800, 0x900, 0x900)]))  # fmt: skip
+    program = write_pie(folder / "prog")
+    data = program.read_bytes()
+    program.write_bytes(data[:0x300] + str(loader).encode() + b"\0")
+    where = data.find(b"\x09\0\0\0\0\0\0\0\x09")  # the length of the loader's path, twice
+    size = (len(str(loader)) + 1).to_bytes(8, "little")
+    patched = bytearray(program.read_bytes())
+    patched[where : where + 16] = size * 2
+    program.write_bytes(bytes(patched))
+    return program
+
+
+LOG = """\
+7 execve("{path}", ["prog"], 0x7ffd0 /* 9 vars */) = 0
+7 brk(NULL) = 0x555555570000
+7 mmap(NULL, 8192, PROT_READ, MAP_PRIVATE, 3, 0) = 0x7f0000100000
+7 mprotect(0x7f0000101000, 4096, PROT_READ) = 0
+7 mprotect(0x55555555c000, 4096, PROT_READ) = 0
+7 mprotect(0x7f0000201000, 4096, PROT_READ) = 0
+7 mprotect(0x55555555d000, 4096, PROT_READ|PROT_WRITE|PROT_EXEC) = 0
+7 +++ exited with 0 +++
+"""
+
+
+def _read(tmp_path: Path, text: str, *programs: str) -> tuple[Besides, list[Event]]:
+    log = tmp_path / "x.log"
+    log.write_text(text)
+    reader = Besides(StraceReader([log]), [Images(programs)])
+    return reader, list(reader.events())
+
+
+def test_an_image_is_placed_by_its_relro(tmp_path: Path) -> None:
+    """The program in its region, the loader outside of what calls mapped; the event stands behind the exec, and
+    the calls on the image are calls on what is there."""
+    program = _programs(tmp_path)
+    reader, events = _read(tmp_path, LOG.format(path=program), FOUND)
+    image = events[1]
+    assert (events[0].call, image.call, image.args[0], image.mm) == ("execve", "maps", "image", 1)
+    shown = [(v[0], v[1], v[2], v[6]) for v in image.args[3]]
+    ld = str(tmp_path / "ld.so.1")
+    assert shown == [
+        (0x555555554000, 0x555555556000, "r--p", str(program)),
+        (0x555555556000, 0x55555555A000, "r-xp", str(program)),
+        (0x55555555C000, 0x55555555E000, "rw-p", str(program)),
+        (0x55555555E000, 0x55555555F000, "rw-p", ""),
+        (0x7F0000200000, 0x7F0000201000, "r-xp", ld),
+        (0x7F0000201000, 0x7F0000203000, "rw-p", ld),
+    ]
+    assert "mapped" not in (reader.header.note or "")
+    world = World(reader.header, reader.files, resolve("6.18"))
+    report = Verifier(world).run(events[:-1])
+    assert (report.compared, report.errno_mismatches) == (0, 0)
+    assert world.env.inferred == len(shown)
+    assert [v.vm_start for v in world.mms[1].vmas() if v.vm_start < 0x7F0000000000] == [
+        0x555555554000,
+        0x555555556000,
+        0x55555555C000,
+        0x55555555D000,
+        0x55555555E000,
+    ]
+
+
+def test_a_named_program_stands_for_the_first_exec(tmp_path: Path) -> None:
+    """--exec PATH where the log's path is another: the file's headers, the log's name where the names agree."""
+    program = _programs(tmp_path)
+    _, events = _read(tmp_path, LOG.format(path="/elsewhere/prog"), str(program))
+    assert events[1].args[3][0][6] == "/elsewhere/prog"
+    _, events = _read(tmp_path, LOG.format(path="/elsewhere/other"), str(program))
+    assert events[1].args[3][0][6] == str(program)
+
+
+def test_what_cannot_be_placed_is_left_out_and_said(tmp_path: Path) -> None:
+    """No mprotect: no image, a note, all events in their order. A program that is not here: the same."""
+    program = _programs(tmp_path)
+    text = "".join(line for line in LOG.splitlines(True) if "mprotect" not in line)
+    reader, events = _read(tmp_path, text.format(path=program) * 2, FOUND)
+    assert [event.call for event in events] == ["execve", "brk", "mmap", "exit"] * 2
+    assert "does not show where" in (reader.header.note or "")
+    reader, events = _read(tmp_path, LOG.format(path="/not/here"), FOUND)
+    assert "no such executable here: /not/here" in (reader.header.note or "")
+    assert [event.call for event in events if event.call == "maps"] == []
+
+
+def test_an_exec_in_an_exec_waits_for_its_own(tmp_path: Path) -> None:
+    """Two processes that start together: each image behind its own exec."""
+    program = _programs(tmp_path)
+    lines = LOG.format(path=program).splitlines(True)
+    other = [line.replace("7 ", "8 ", 1).replace("0x5555", "0x5600") for line in lines]
+    mixed = [line for pair in zip(lines, other, strict=True) for line in pair]
+    _, events = _read(tmp_path, "7 fork() = 8\n" + "".join(mixed), FOUND)
+    images = [event for event in events if event.call == "maps"]
+    assert [(event.pid, event.args[3][0][0]) for event in images] == [(7, 0x555555554000), (8, 0x560055554000)]
+    for image in images:
+        assert events[image.seq - 2].call == "execve" and events[image.seq - 2].pid == image.pid

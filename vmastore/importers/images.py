@@ -1,0 +1,184 @@
+"""The mappings that exec makes, which no system call shows: from the ELF headers of the programs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from vmastore.errors import InputError
+from vmastore.events.types import Event, ObservedVma
+from vmastore.importers.beside import EXECS
+from vmastore.importers.elf_image import Image, read_image
+
+FOUND = "found"  # --exec found: every program that is at its path here
+_WITHIN = 5_000  # events after an exec: a program whose loader is not done by then is not placed
+_PROT_READ = 1
+_MAPS = frozenset({"mmap", "mmap2"})
+# where the kernel puts a position-independent program that has an interpreter, with room for the random part
+_PIE = range(0x5500_0000_0000, 0x5700_0000_0000)
+
+
+class _Program:
+    """One exec whose image is to be placed."""
+
+    def __init__(self, event: Event, image: Image, loader: Image | None, deadline: int) -> None:
+        self.event = event
+        self._path = _shown_path(event.args[0], image.path)
+        self.image = image
+        self.loader = loader
+        self.base: int | None = 0 if image.fixed else None
+        self.loader_base: int | None = None
+        self.deadline = deadline  # the count of events at which it is waited for no longer
+        self.settled = False
+        self._mapped: list[tuple[int, int]] = []
+
+    def see(self, event: Event) -> None:
+        """Learn from an event of the program's address space."""
+        if event.errno or event.injected:
+            return
+        if event.call in _MAPS and event.result is not None:
+            self._mapped.append((event.result, event.result + event.args[1]))
+        elif event.call == "mprotect" and event.args[2] == _PROT_READ:
+            self._relro(event.args[0], event.args[1])
+        self.settled = self.base is not None and (self.loader is None or self.loader_base is not None)
+
+    def _relro(self, addr: int, length: int) -> None:
+        if any(start <= addr < end for start, end in self._mapped):
+            return  # of a library that a call has mapped
+        if addr in _PIE or self.loader is None:
+            if self.base is None:
+                self.base = self.image.base(addr, length)
+        elif self.loader_base is None:
+            self.loader_base = self.loader.base(addr, length)
+
+    def lines(self) -> list[ObservedVma]:
+        """What is known to have been mapped at the program's start."""
+        found = [] if self.base is None else self.image.lines(self.base, self._path)
+        if self.loader is not None and self.loader_base is not None:
+            found += self.loader.lines(self.loader_base, str(Path(self.loader.path).resolve()))
+        return sorted(found)
+
+    def unplaced(self) -> list[str]:
+        """The files of which the log does not show where they were mapped."""
+        found = [] if self.base is not None else [self.image.path]
+        return found if self.loader is None or self.loader_base is not None else [*found, self.loader.path]
+
+
+class Images:
+    """The stage that follows each exec with a `maps` event of kind "image".
+
+    programs: paths of executables, each for execs of a file of that name (one path alone: for the log's first
+    exec too), and FOUND: every program that is at its path here. What the log does not show the place of (by
+    its loader's mprotect) is left out and counted.
+    """
+
+    def __init__(self, programs: Sequence[str]) -> None:
+        self._found = FOUND in programs
+        named = [path for path in programs if path != FOUND]
+        self._named = {PurePosixPath(path).name: read_image(path) for path in named}
+        self._first = next(iter(self._named.values())) if len(self._named) == 1 else None
+        self._read: dict[str, Image | None] = {}  # by path
+        self._waiting: dict[int, _Program] = {}  # by mm
+        self._held: deque[Event | _Program] = deque()
+        self._count = 0
+        self._unplaced: dict[str, None] = {}
+        self._absent: dict[str, None] = {}
+
+    @property
+    def note(self) -> str | None:
+        """Which programs' images are not known."""
+        notes = []
+        if self._unplaced:
+            notes.append(f"the log does not show where these were mapped: {_some(self._unplaced)}")
+        if self._absent:
+            notes.append(f"no such executable here: {_some(self._absent)}")
+        return "; ".join(notes) or None
+
+    def events(self, stream: Iterator[Event]) -> Iterator[Event]:
+        """The events, at most `_WITHIN` of them late."""
+        for event in stream:
+            self._count += 1
+            if self._waiting:
+                self._look(event)
+            self._held.append(event)
+            if event.call in EXECS and not event.errno and isinstance(event.args[2], int):
+                self._begin(event)
+            yield from self._release()
+        for program in self._waiting.values():
+            program.settled = True
+        yield from self._release()
+
+    def _begin(self, event: Event) -> None:
+        image = self._image_of(event)
+        if image is not None:
+            program = _Program(event, image, self._loader(image), self._count + _WITHIN)
+            self._waiting[event.args[2]] = program
+            self._held.append(program)
+
+    def _look(self, event: Event) -> None:
+        program = self._waiting.get(event.mm)
+        if program is None:
+            return
+        program.see(event)
+        if (event.call in EXECS and not event.errno) or (event.call == "exit" and event.args[2]):
+            program.settled = True
+
+    def _release(self) -> Iterator[Event]:
+        """What is held back up to the first program that is still to be placed."""
+        held = self._held
+        while held:
+            first = held[0]
+            if isinstance(first, _Program):
+                if not first.settled and self._count < first.deadline:
+                    return
+                held.popleft()
+                del self._waiting[first.event.args[2]]
+                yield from self._image(first)
+            else:
+                held.popleft()
+                yield first
+
+    def _image(self, program: _Program) -> Iterator[Event]:
+        self._unplaced.update(dict.fromkeys(program.unplaced()))
+        lines, event = program.lines(), program.event
+        if lines:
+            args = ("image", len(lines), None, [list(line) for line in lines])
+            yield Event(0, event.args[2], event.pid, event.tid, event.ts_ns, "maps", args, 0, 0)
+
+    # -- the files
+
+    def _image_of(self, event: Event) -> Image | None:
+        """The image of the program that an exec runs, if it is known."""
+        first, self._first = self._first, None
+        path = event.args[0] if isinstance(event.args[0], str) else ""
+        named = self._named.get(PurePosixPath(path).name, first)
+        if named is not None or not self._found:
+            return named
+        return self._at(path)
+
+    def _loader(self, image: Image) -> Image | None:
+        return None if image.interpreter is None else self._at(image.interpreter)
+
+    def _at(self, path: str) -> Image | None:
+        if path not in self._read:
+            try:
+                self._read[path] = read_image(path) if path.startswith("/") else None
+            except InputError:
+                self._read[path] = None
+            if self._read[path] is None:
+                self._absent[path] = None
+        return self._read[path]
+
+
+def _shown_path(asked: object, here: str) -> str:
+    """The program's path as maps shows it: what the log says, without symbolic links where they can be followed."""
+    if not isinstance(asked, str) or PurePosixPath(asked).name != PurePosixPath(here).name:
+        return str(Path(here).resolve())  # the interpreter of a script, or a program kept elsewhere
+    same = asked.startswith("/") and Path(asked).exists() and Path(asked).samefile(here)
+    return str(Path(asked).resolve()) if same or not asked.startswith("/") else asked
+
+
+def _some(names: dict[str, None]) -> str:
+    shown = list(names)
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
