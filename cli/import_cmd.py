@@ -32,6 +32,13 @@ def import_(
         list[str] | None,
         typer.Option("--exec", help="Executable whose ELF headers show what exec mapped; `found`: each at its path."),
     ] = None,
+    faults_from: Annotated[
+        str | None,
+        typer.Option(
+            "--faults-from",
+            help="FILE[@SECONDS]: page faults of the same run (perf script, trace-cmd, perf.data), clock set by.",
+        ),
+    ] = None,
     format: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="Fail at the first line that becomes no event.")] = False,
     store: StoreOption = None,
@@ -41,16 +48,18 @@ def import_(
 
     Example: vmastore import app.strace.gz --name app
 
+    Example: vmastore import app.log --faults-from perf.data
+
     Example: vmastore import attached.log --maps at-attach.smaps --maps later.maps@1795486301.5
     """
     from vmastore.store import open_store
 
     if format not in FORMATS:
         raise InputError(f"--format {format!r}: one of {', '.join(FORMATS)}")
-    beside = Beside(tuple(maps or ()), tuple(exec_ or ()))
+    beside = Beside(tuple(maps or ()), tuple(exec_ or ()), faults_from)
     sources = groups(paths)
     if beside.words and len(sources) > 1:
-        raise InputError("--maps and --exec belong to one log, and several are named")
+        raise InputError("--maps, --exec and --faults-from belong to one log, and several are named")
     done: list[dict[str, Any]] = []
     with open_store(store_place(store)) as opened:
         for group in sources:

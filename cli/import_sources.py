@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from vmastore.importers.observations import Observation
 
 _LOGS = ("strace",)
+_SECONDS = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d{1,10})(?:\.(?P<fraction>\d{1,9}))?\Z")
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,13 @@ class Beside:
 
     maps: tuple[str, ...] = ()
     execs: tuple[str, ...] = ()
+    faults: str | None = None
 
     @property
     def words(self) -> list[str]:
         """Everything that makes the trace another one."""
-        return [*(f"maps {text}" for text in self.maps), *(f"exec {text}" for text in self.execs)]
+        words = [*(f"maps {text}" for text in self.maps), *(f"exec {text}" for text in self.execs)]
+        return words if self.faults is None else [*words, f"faults {self.faults}"]
 
 
 def groups(paths: Sequence[str]) -> list[list[str]]:
@@ -55,16 +59,35 @@ def open_group(paths: Sequence[str], format: str, name: str | None, beside: Besi
     if len(paths) == 1 and not beside.words:
         return [Started(reader) for reader in open_traces(paths[0], format, name)]
     if format_of(paths[0], format) not in _LOGS:
-        raise InputError(f"{paths[0]}: --maps and --exec belong to a strace log")
+        raise InputError(f"{paths[0]}: --maps, --exec and --faults-from belong to a strace log")
     observations = _observations(beside, paths)
-    reader = _log(paths, name, _one_process(observations))
+    reader = _log(paths, name, beside.faults, _one_process(observations))
     return [Started(Besides(reader, _stages(beside, observations)))]
 
 
-def _log(paths: Sequence[str], name: str | None, one_process: int | None) -> TraceReader:
+def _log(paths: Sequence[str], name: str | None, faults: str | None, one_process: int | None) -> TraceReader:
     from vmastore.importers.strace import StraceReader
 
-    return StraceReader(paths, name=name, one_process=one_process)
+    if faults is None:
+        return StraceReader(paths, name=name, one_process=one_process)
+    from vmastore.recorder.faulted import FaultedLog
+
+    if len(paths) > 1 or not Path(paths[0]).is_file():
+        raise InputError("--faults-from: the log must be one file", hint="strace-log-merge makes one of many.")
+    file, offset_ns = _faults(faults)
+    return FaultedLog(paths[0], file, name=name, offset_ns=offset_ns, one_process=one_process)
+
+
+def _faults(text: str) -> tuple[str, int | None]:
+    """FILE[@OFFSET]: the file, and the seconds that its times are to be moved by, in ns."""
+    file, sign, offset = text.rpartition("@")
+    if not sign or Path(text).exists():
+        return text, None
+    match = _SECONDS.match(offset)
+    if not match:
+        raise InputError(f"--faults-from {text!r}: {offset!r} is no number of seconds", hint="for example @-0.25")
+    whole = int(match["whole"]) * 10**9 + int((match["fraction"] or "").ljust(9, "0"))
+    return file, -whole if match["sign"] == "-" else whole
 
 
 def _observations(beside: Beside, paths: Sequence[str]) -> list[Observation]:
@@ -117,7 +140,7 @@ def _files(paths: Sequence[str]) -> list[Path]:
 
 
 def _named_in(beside: Beside) -> list[Path]:
-    texts = [part for text in beside.maps for part in (text, text.partition("=")[2])]
+    texts = [part for text in beside.maps for part in (text, text.partition("=")[2])] + [beside.faults or ""]
     files = [Path(part) for text in texts for part in (text, text.rpartition("@")[0])]
     return [file for file in files if str(file) != "." and file.is_file()]
 

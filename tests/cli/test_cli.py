@@ -346,3 +346,13 @@ def test_the_files_of_a_family_are_one_trace(shell: Shell) -> None:
     assert "already" not in shell.ok("import", family)
     for words in ([family / "log"], sorted(family.iterdir())):
         assert "already imported" in shell.ok("import", *words)
+
+
+def test_import_with_faults_recorded_beside_the_log(shell: Shell) -> None:
+    """--faults-from: the trace says that it shows its faults; a bad offset or a second log is one error."""
+    log, faults = DATA / "faults" / "perf-mono.log", DATA / "faults" / "perf-mono.txt"
+    done = json.loads(shell.ok("import", log, "--faults-from", f"{faults}@1795508705.616400", "--json"))
+    assert (done[0]["faults"], done[0]["imported"]) == ("recorded", True)
+    assert "no number of seconds" in shell.fails("import", log, "--faults-from", f"{faults}@soon")
+    assert "several are named" in shell.fails("import", log, log, "--faults-from", faults)
+    assert "one file" in shell.fails("import", DATA / "strace" / "ff", "--faults-from", faults)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vmastore.errors import InputError
+from vmastore.events import Event
 from vmastore.recorder.faulted import FaultedLog
 
 NOW = 1_795_513_954
@@ -64,8 +65,9 @@ def test_losses_make_the_trace_partial(tmp_path: Path) -> None:
         ("mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7f00\n", faults(NOW), "no pid and time"),
         (LOG, "# nothing\n", "no page faults"),
         (LOG, faults(NOW - 1_000_000), "1000000 s apart"),
+        (LOG, f"x 7 {NOW}.5:    1 page-faults:u:  55d0 main+0x1 (/bin/x)\n", "do not show which address"),
     ],
-    ids=["log-without-times", "no-faults", "foreign-clock"],
+    ids=["log-without-times", "no-faults", "foreign-clock", "no-address"],
 )
 def test_what_does_not_fit_together_is_one_error(tmp_path: Path, log: str, text: str, message: str) -> None:
     """The error names what is missing."""
@@ -83,3 +85,65 @@ def test_what_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
         FaultedLog(tmp_path / "log", tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"perf\.data"):
         FaultedLog(tmp_path / "log", tmp_path / "perf.data")
+
+
+SAMPLES = Path(__file__).parents[1] / "data" / "faults"  # touch.c, on Linux 6.18
+TEXTS = {path.stem: path for path in sorted(SAMPLES.glob("*.txt")) if path.with_suffix(".log").exists()}
+
+
+def _touched(events: list[Event]) -> list[tuple[str, int, int]]:
+    """The faults on the mappings that the program itself made (of 8 pages; of 4 in the thread), its calls on them."""
+    made = {}
+    for event in events:
+        if event.call == "mmap" and event.args[1] in (8 * 4096, 4 * 4096) and event.args[2] == 3:
+            made[event.result or 0] = event.args[1]
+    found = []
+    for event in events:
+        if event.call in ("fault", "mprotect", "munmap"):
+            addr = event.args[0]
+            found += [
+                (event.call, (addr - start) >> 12, length >> 12)
+                for start, length in made.items()
+                if start <= addr < start + length
+            ]
+    return found
+
+
+@pytest.mark.parametrize("path", TEXTS.values(), ids=TEXTS)
+def test_real_faults_stand_between_the_calls(path: Path) -> None:
+    """perf script's layouts, trace-cmd report and ftrace's trace, in CLOCK_MONOTONIC, CLOCK_REALTIME and perf's own
+    clock: the writes of a program that touches its mappings stand behind the mmap and before what follows."""
+    reader = FaultedLog(path.with_suffix(".log"), path)
+    events = list(reader.events())
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    blind = path.stem == "perf-page-faults"  # the one fault on a page may have been a read
+    assert _touched(events) == [
+        *[("fault", 0, 8)] * (not blind),
+        ("mprotect", 2, 8),
+        *[("fault", 0, 4)] * (not blind),
+        ("mprotect", 0, 4),
+        ("munmap", 0, 4),
+        ("mprotect", 2, 8),
+        ("munmap", 0, 8),
+    ]
+    assert reader.header.faults == ("partial" if blind else "recorded")
+    assert "threads that the log does not know" in (reader.header.note or "")  # strace's own
+
+
+def test_perf_data_is_read_through_perf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A perf.data file is given to perf script; without perf, the error says so."""
+    data = tmp_path / "perf.data"
+    data.write_bytes(b"PERFILE2 and more")
+    program = tmp_path / "bin" / "perf"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\n[ "$1" = script ] && exec /bin/cat {SAMPLES / "perf-mono.txt"}\necho exceptions:x\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    log = SAMPLES / "perf-mono.log"
+    calls = [event.call for event in FaultedLog(log, data).events()]
+    assert calls == [event.call for event in FaultedLog(log, SAMPLES / "perf-mono.txt").events()]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="only perf can read it"):
+        FaultedLog(log, data)

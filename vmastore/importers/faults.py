@@ -83,6 +83,14 @@ def parse_line(line: bytes) -> Fault | Locked | Lost | None:
     return Lost(int(match["perf"] or match["ftrace"])) if match else None
 
 
+_NO_ADDRESS = re.compile(rb"\s(?:page-faults|minor-faults|major-faults|faults)(?::[a-zA-Z]+)?:\s")
+
+
+def is_fault_without_address(line: bytes) -> bool:
+    """Whether a line that tells of no fault is a page-faults event, printed or recorded without its address."""
+    return _NO_ADDRESS.search(line) is not None
+
+
 def _short(words: list[bytes]) -> Fault | Locked | None:
     """The commonest form, `perf script -F pid,tid,time,event,trace`, read the short way."""
     try:

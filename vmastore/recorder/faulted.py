@@ -14,33 +14,47 @@ from pathlib import Path
 from vmastore.errors import InputError
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
-from vmastore.importers.faults import ClockMap, FaultReader
+from vmastore.importers.fault_offset import fit
+from vmastore.importers.faults import ClockMap, Fault, FaultReader, is_fault_without_address, parse_line
 from vmastore.importers.sources import Source
-from vmastore.importers.strace import StraceImporter
+from vmastore.importers.strace import StraceImporter, StraceReader
 from vmastore.recorder.loglines import Log, LogLine, read_line
 from vmastore.recorder.merge import Merger
 from vmastore.recorder.spool import clock_pair
 
 _HEAD = 200  # lines of the log that are looked at
 _SLACK_NS = 60 * 1_000_000_000  # how far apart the two may begin
+_FEWEST = 2  # mappings that must agree on how the clocks differ
 _PERF = b"PERFILE2"
 
 
 class FaultedLog:
     """A log and its faults. `events()` is to be called once.
 
-    offset_ns: to be added to the faults' times to make them those of the log; None: 0 if they are of the
-    same time, else the difference between this machine's clocks, if that makes them so. Raises InputError.
+    offset_ns: to be added to the faults' times to make them those of the log; None: 0 or the difference
+    between this machine's clocks, if mappings and faults agree with it, else what they agree with most.
+    one_process: see StraceImporter. Raises InputError.
     """
 
     def __init__(
-        self, log: str | Path, faults: str | Path, *, name: str | None = None, offset_ns: int | None = None
+        self,
+        log: str | Path,
+        faults: str | Path,
+        *,
+        name: str | None = None,
+        offset_ns: int | None = None,
+        one_process: int | None = None,
     ) -> None:
-        begin = _first_time(log)
-        offset = _offset(begin, _first_fault(faults), str(faults)) if offset_ns is None else offset_ns
+        _first_time(log)
+        first = _first_fault(faults)
+        self._offset_note: str | None = None
+        if offset_ns is None:
+            offset_ns, self._offset_note = _offset(log, faults, first)
         self._log = log
-        self._reader = FaultReader(_lines(faults), ClockMap([(0, offset)]))
-        self.importer = StraceImporter(name=name or Path(str(log)).name, source=f"{log}, {faults}", live=True)
+        self._reader = FaultReader(_lines(faults), ClockMap([(0, offset_ns)]))
+        self.importer = StraceImporter(
+            name=name or Path(str(log)).name, source=f"{log}, {faults}", live=True, one_process=one_process
+        )
         self._merger: Merger | None = None
 
     @property
@@ -48,7 +62,9 @@ class FaultedLog:
         """The trace's facts; complete when `events()` has ended."""
         header = self.importer.header
         lost, blind = self._reader.lost, self._reader.blind
-        notes = [header.note] if header.note else []
+        notes = [note for note in (header.note, self._offset_note) if note]
+        if self._merger is not None and self._merger.faults_nobody:
+            notes.append(f"{self._merger.faults_nobody} page faults of threads that the log does not know")
         if lost:
             notes.append(f"{lost} page fault records were lost")
         if blind:
@@ -67,7 +83,8 @@ class FaultedLog:
 
     def events(self) -> Iterator[Event]:
         """All events, in order."""
-        yield from Merger(self.importer, Log(self._log), (), self._reader).events()
+        self._merger = Merger(self.importer, Log(self._log), (), self._reader)
+        yield from self._merger.events()
 
 
 def _first_time(path: str | Path) -> int:
@@ -92,22 +109,41 @@ def _head(path: str | Path) -> Iterator[LogLine]:
 
 
 def _first_fault(path: str | Path) -> int:
-    for mark in FaultReader(_lines(path)):
-        return mark.time_ns
+    blind = 0
+    for line in _lines(path):
+        found = parse_line(line)
+        if isinstance(found, Fault):
+            return found.time_ns
+        blind += found is None and is_fault_without_address(line)
+    if blind:
+        raise InputError(
+            f"{path}: its {blind} page-faults do not show which address was touched",
+            hint="Record with perf record -d, and print with: perf script -F comm,pid,tid,time,event,addr",
+        )
     raise InputError(
         f"{path}: holds no page faults",
         hint="Record: perf record -k mono -e exceptions:page_fault_user,exceptions:page_fault_kernel -c 1 …",
     )
 
 
-def _offset(log_ns: int, fault_ns: int, name: str) -> int:
+def _offset(log: str | Path, faults: str | Path, first: int) -> tuple[int, str | None]:
+    """The faults' offset, and how it was found if it is not the clocks' own."""
+    begin = _first_time(log)
+    found = fit(StraceReader([log]).events(), FaultReader(_lines(faults)))
     monotonic, wall = clock_pair()
     for offset in (0, wall - monotonic):
-        if abs(fault_ns + offset - log_ns) < _SLACK_NS:
-            return offset
-    raise InputError(
-        f"{name}: its times and the log's are {abs(fault_ns - log_ns) / 1e9:.0f} s apart",
-        hint="Give the difference of the clocks, wall clock minus the faults' clock, in nanoseconds.",
+        if abs(first + offset - begin) < _SLACK_NS and (found is None or found.allows(offset)):
+            return offset, None
+    if found is None or found.agreeing < _FEWEST:
+        raise InputError(
+            f"{faults}: its times and the log's are {abs(first - begin) / 1e9:.0f} s apart, and too few faults"
+            " are on mappings of the log to find out how its clock differs",
+            hint="Give the log's clock minus the faults' clock, in seconds: --faults-from FILE@1795508705.25",
+        )
+    width = "any more" if found.high_ns is None else f"up to {(found.high_ns - found.low_ns) / 1e3:.0f} µs more"
+    shown = f"{found.offset_ns // 10**9}.{found.offset_ns % 10**9:09d}"
+    return found.offset_ns, (
+        f"the faults' clock was set by {shown} s (or {width}), by {found.agreeing} of {found.mappings} mappings"
     )
 
 
