@@ -136,10 +136,13 @@ class Observing:
                 yield from self._events(one, "baseline", event.mm, event, event.pid)
 
     def _put(self, one: Observation) -> Iterator[Event]:
-        """The event of an observation, here."""
+        """The event of an observation, here; before the log's first event, it waits for its process."""
+        if self._last is None:
+            self._start.append(one)
+            return
         pid = self._spaces.first if one.pid is None else one.pid
         mm = self._spaces.of.get(pid or 0)
-        if mm is None or self._last is None:
+        if mm is None:
             self._notes.append(f"{one.source}: the log shows no process that it could be of")
             return
         if one.pid is None and len(self._spaces.of) > 1:
