@@ -20,6 +20,7 @@ from vmastore.cli.common import (
     choose_rules,
     echo,
     echo_json,
+    note,
     open_existing,
     open_target,
     parse_target,
@@ -68,6 +69,8 @@ def replay(
         if parse_target(target).at is None:
             from vmastore.replay.derive import derive
 
+            if opened.read_only:
+                note(f"{opened.place} cannot be written: the outcomes are not kept in it")
             _, sums = derive(trace, rules, faults=faults, max_map_count=max_map_count)
             if summary:
                 _summary(sums, rules.name, as_json)

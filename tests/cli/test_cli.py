@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -270,18 +271,38 @@ def test_a_truncated_recording_names_the_line(shell: Shell, tmp_path: Path) -> N
     assert "cut.jsonl:" in shell.fails("import", tmp_path / "cut.jsonl", "--strict", "--name", "x", "--store", "y.db")
 
 
-def test_a_store_that_may_not_be_written_is_one_error(filled: Shell) -> None:
-    """A write to a read-only store names it and leaves it as it was: for root too, once it has no capabilities."""
+@pytest.fixture
+def unwritable(filled: Shell) -> Iterator[Shell]:
+    """A store of mode 444 in a folder of mode 555; root has no capabilities there."""
     if os.geteuid() == 0:
         if shutil.which("setpriv") is None:
             pytest.skip("root may write anywhere, and setpriv is not there to take that away")
         filled.before = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
-    place = filled.folder / "vmastore.db"
+    (filled.folder / "vmastore.db").chmod(0o444)
+    filled.folder.chmod(0o555)
+    yield filled
+    filled.folder.chmod(0o755)
+
+
+def test_a_store_that_may_not_be_written_is_one_error(unwritable: Shell) -> None:
+    """A write to a read-only store names it and leaves it as it was: for root too, once it has no capabilities."""
+    place = unwritable.folder / "vmastore.db"
     before = place.read_bytes()
-    place.chmod(0o444)
-    error = filled.fails("import", OTHER, "--name", "other")
+    error = unwritable.fails("import", OTHER, "--name", "other")
     assert error.startswith("Error: ") and "vmastore.db" in error
     assert place.read_bytes() == before
+
+
+def test_a_store_that_may_not_be_written_can_be_read(unwritable: Shell) -> None:
+    """Every command that only reads answers, and so does a replay, whose outcomes are not kept."""
+    assert json.loads(unwritable.ok("traces", "--json"))[0]["name"] == "sample"
+    assert int(unwritable.ok("sql", "SELECT count(*) FROM events", "--raw")) > 100
+    assert unwritable.ok("replay", "sample@20") and unwritable.ok("log", "sample", "-n", "1")
+    done = unwritable.run("replay", "sample", "--summary")
+    assert done.returncode == 0 and "assumed outcomes" in done.stdout and "cannot be written" in done.stderr
+    assert unwritable.ok("sql", "SELECT count(*) FROM outcomes", "--raw") == "0\n"
+    assert "0 mismatches" in unwritable.ok("verify", "sample") and "0 problems" in unwritable.ok("db", "check")
+    assert [path.name for path in unwritable.folder.iterdir()] == ["vmastore.db"]
 
 
 def test_a_locked_store_is_one_error(filled: Shell) -> None:

@@ -22,6 +22,8 @@ _FLUSH = 20_000
 class ReplayWriter:
     """Collects rows and writes them in batches; an older replay of the same options is replaced.
 
+    In a store that cannot be written nothing is kept (`replay` is 0).
+
     `events` is set at the end: a replay with fewer events than its trace is stale.
     """
 
@@ -30,7 +32,13 @@ class ReplayWriter:
         self.events = 0
         self._rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
         self._count = 0
-        with store._write() as connection:
+        self.replay = 0
+        self._keeps = not store.read_only
+        if self._keeps:
+            self._open(trace, kernel, options, engine, basis)
+
+    def _open(self, trace: int, kernel: str, options: str, engine: str, basis: str) -> None:
+        with self.store._write() as connection:
             old = connection.exec_driver_sql(
                 "SELECT replay FROM replay_t WHERE trace=? AND kernel=? AND options=?", (trace, kernel, options)
             ).fetchone()
@@ -49,6 +57,8 @@ class ReplayWriter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._keeps:
+            return
         if kind is not None:
             with self.store._write() as connection:
                 drop(connection, self.replay)
@@ -79,6 +89,8 @@ class ReplayWriter:
         self._count += len(row[-1]) >> 7
 
     def _add(self, table: str, row: tuple[Any, ...]) -> None:
+        if not self._keeps:
+            return
         self._rows[table].append((self.replay, *row))
         self._count += 1
         if self._count >= _FLUSH:

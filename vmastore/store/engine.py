@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -48,6 +50,65 @@ def check_file(path: str) -> None:
         raise StoreError(f"{path} is a database of another program")
 
 
+def writable(path: str) -> bool:
+    """Whether this process may write a database that is there: SQLite needs to write its folder too."""
+    return os.access(path, os.W_OK) and os.access(Path(path).parent, os.W_OK | os.X_OK)
+
+
+def frozen(path: str) -> bool:
+    """Whether a database can only be read as it lies there, without the files that WAL needs beside it.
+
+    So it is when it cannot be written and nobody has it open. Raises StoreError when it holds changes that
+    are in its -wal file alone and cannot be read without writing.
+    """
+    if not Path(path).exists() or writable(path):
+        return False
+    if Path(f"{path}-shm").exists():
+        return False  # somebody has it open, or had: SQLite reads what is there
+    wal = Path(f"{path}-wal")
+    if not wal.exists() or wal.stat().st_size == 0:
+        return True
+    if os.access(wal.parent, os.W_OK | os.X_OK):
+        return False
+    raise StoreError(
+        f"{path} cannot be read where it is: {wal.name} holds changes, and the folder cannot be written",
+        hint=f"copy {path} and {wal.name} to a folder of your own",
+    )
+
+
+def read_only_uri(path: str) -> str:
+    """The URI by which SQLite opens a database for reading."""
+    return f"file:{quote(path)}?mode=ro{'&immutable=1' if frozen(path) else ''}"
+
+
+def stamp(path: str) -> tuple[int, int, int]:
+    """What changes when a database is written: its inode, its size, its time."""
+    info = os.stat(path)
+    return info.st_ino, info.st_size, info.st_mtime_ns
+
+
+def _frozen_engine(url: URL, path: str) -> Engine:
+    """An engine that reads a database as it lies there, without locks; its option as_read is the file's stamp."""
+    as_read = stamp(path)
+    uri = read_only_uri(path)
+
+    def connect() -> sqlite3.Connection:
+        made = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        made.isolation_level = None
+        register(made)
+        return made
+
+    engine = create_engine(url, creator=connect, execution_options={"as_read": as_read})
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        if not connection.get_execution_options().get("reading"):
+            raise StoreError(f"{path} cannot be written", hint="check its permissions and its folder's")
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
 def make_engine(url: URL) -> Engine:
     """An engine whose SQLite connections have WAL, a busy timeout, foreign keys and our functions."""
     if url.get_backend_name() != "sqlite":
@@ -55,6 +116,8 @@ def make_engine(url: URL) -> Engine:
             return create_engine(url)
         except (ArgumentError, ImportError) as error:
             raise StoreError(f"{url.render_as_string()}: {error}", hint="is its driver installed?") from None
+    if url.database and url.database != ":memory:" and frozen(url.database):
+        return _frozen_engine(url, url.database)
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")

@@ -6,10 +6,9 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from vmastore.errors import StoreError
-from vmastore.store.engine import BUSY_SECONDS, register
+from vmastore.store.engine import BUSY_SECONDS, read_only_uri, register
 from vmastore.store.store import Store
 
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -35,7 +34,7 @@ def connect(store: Store, timeout: float | None = None) -> sqlite3.Connection:
     """A connection that can only read. Raises StoreError for other databases than SQLite."""
     if store.engine.dialect.name != "sqlite" or not store.engine.url.database:
         raise StoreError("read-only SQL needs a SQLite store", hint="use the database's own client")
-    uri = f"file:{quote(store.engine.url.database)}?mode=ro"
+    uri = read_only_uri(store.engine.url.database)
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
     register(connection)
     connection.execute("PRAGMA query_only=ON")

@@ -18,7 +18,7 @@ from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
 from vmastore.events.codec import GENESIS, clean, decode, unpack_maps
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.store import migrate
-from vmastore.store.engine import check_file, make_engine, reader, to_url
+from vmastore.store.engine import check_file, make_engine, reader, stamp, to_url, writable
 from vmastore.store.rows import COLUMNS, Names, event_rows
 from vmastore.store.spaces import AddressSpaces
 
@@ -81,6 +81,7 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._as_read = engine.get_execution_options().get("as_read")  # the file's stamp, where nothing locks it
         self._names = Names()
         self._call_names: dict[int, str] = {}
 
@@ -93,8 +94,16 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. Raises StoreError if what could only be read was changed by somebody meanwhile."""
         self.engine.dispose()
+        if self._as_read is not None and self._as_read != stamp(self.place):
+            raise StoreError(f"{self.place} was changed while it was being read", hint="run the command again")
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this process may not write the store's file, or its folder."""
+        place = self.engine.url.database
+        return self.engine.dialect.name == "sqlite" and place not in (None, ":memory:") and not writable(str(place))
 
     @property
     def place(self) -> str:
