@@ -50,7 +50,7 @@ def explain(
 
     Example: vmastore explain app@17
     """
-    from vmastore.replay.bisect import Tracker
+    from vmastore.replay.bisect.tracker import look
     from vmastore.replay.draw import draw
     from vmastore.replay.text import call_text
     from vmastore.replay.verify import describe
@@ -60,10 +60,8 @@ def explain(
         if at < 1:
             raise InputError(f"{target}: there is no event 0", hint=f"events are 1 to {trace.info.events}")
         rules = choose_rules(trace.header, kernel, rule)
-        tracker = Tracker(trace.world(rules, faults=check_faults(faults), max_map_count=max_map_count))
-        for event in trace.events(1, at):
-            outcome = tracker.apply(event)
-    change = tracker.change()
+        found = look(trace, at, rules, faults=check_faults(faults), max_map_count=max_map_count)
+    event, outcome, change = found.event, found.outcome, found.change
     if as_json:
         echo_json(
             {

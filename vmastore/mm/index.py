@@ -24,9 +24,9 @@ class VmaIndex:
         self.add = self._by_start.__setitem__  # (vm_start, vma)
         self.remove = self._by_start.__delitem__  # (vm_start)
 
-    def fill(self, pairs: list[tuple[int, Vma]]) -> None:
-        """Take (vm_start, vma) in, all at once: sorted already, they cost little."""
-        self._by_start.update(pairs)
+    def fill(self, starts: list[int], vmas: list[Vma]) -> None:
+        """Take VMAs and their starts in, all at once: sorted already, they cost little."""
+        self._by_start.update(zip(starts, vmas, strict=True))
 
     def move(self, vm_start: int, to: int) -> None:
         """The VMA at vm_start starts at `to` from now on."""

@@ -197,7 +197,7 @@ class Mm:
             prev = vma
         prev.next = self.tail
         self.tail.prev = prev
-        self.index.fill([(vma.vm_start, vma) for vma in vmas])
+        self.index.fill([vma.vm_start for vma in vmas], vmas)
         self.map_count = len(vmas)
 
     def remove(self, vma: Vma) -> None:

@@ -15,7 +15,8 @@ import sys
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable
-from itertools import accumulate, chain
+from itertools import accumulate
+from operator import sub
 from typing import Any
 
 from vmastore.mm.mm import Config, Env, Mm
@@ -92,28 +93,25 @@ def encode(world: World) -> bytes:
 
 def _encode_mm(mm: Mm, attrs: _Numbers, anons: _Numbers, chains: _Numbers, columns: _Columns) -> dict[str, Any]:
     vmas = list(mm.vmas())
-    ends = [v.vm_end for v in vmas]
-    pairs = zip(vmas, [0, *ends], strict=False)
-    bounds = list(chain.from_iterable((v.vm_start - end, v.vm_end - v.vm_start) for v, end in pairs))
-    shift = 0 if any(b & 0xFFF for b in bounds) else 12
-    columns.add([b >> shift for b in bounds])
+    starts, ends = [v.vm_start for v in vmas], [v.vm_end for v in vmas]
+    bounds = [0] * (2 * len(vmas))  # the hole below each, and its length
+    bounds[0::2] = map(sub, starts, [0, *ends[:-1]])
+    bounds[1::2] = map(sub, ends, starts)
+    columns.add(bounds)
     columns.add([attrs[v.attrs] for v in vmas])
     columns.add([0 if v.anon_vma is None else anons[v.anon_vma] for v in vmas])
-    columns.add([_chain_code(v, chains) for v in vmas])
+    columns.add([0 if not v.chain else _chain_code(v, chains) for v in vmas])
     columns.add([v.unsure for v in vmas])
     pmds = sorted(mm.pmds)
     columns.add([b - a for a, b in zip([0, *pmds], pmds, strict=False)])
     return {
-        "shift": shift,
         "labels": [[n, v.label] for n, v in enumerate(vmas) if v.label is not None],
         "values": [getattr(mm, name) for name in MM_VALUES],
     }
 
 
 def _chain_code(vma: Vma, chains: _Numbers) -> int:
-    """0: no chain; 1: the VMA's own anon_vma alone; else the chain's number."""
-    if not vma.chain:
-        return 0
+    """1: the VMA's own anon_vma alone; else the chain's number (0 is no chain)."""
     if len(vma.chain) == 1 and vma.chain[0] is vma.anon_vma:
         return 1
     return chains[vma.chain]
@@ -274,8 +272,6 @@ def _decode_mm(
     for name, value in values.items():
         setattr(mm, name, value)
     edges = list(accumulate(bounds))
-    if space["shift"]:
-        edges = [e << space["shift"] for e in edges]
     vmas = list(map(Vma, edges[0::2], edges[1::2], map(attrs.__getitem__, attr_of)))
     if any(anon_of) or any(chain_of):
         for vma, anon, kind in zip(vmas, anon_of, chain_of, strict=True):
