@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from vmastore.cli.common import StoreOption, open_existing, open_target
+from vmastore.cli.common import StoreOption, note, open_existing, open_target
 from vmastore.errors import InputError
 
-FORMS = ("jsonl",)
+FORMS = ("jsonl", "strace")
 
 
 def register(app: typer.Typer) -> None:
@@ -25,15 +25,25 @@ def export(
     ] = "-",
     store: StoreOption = None,
 ) -> None:
-    """Write a trace out; importing a .vmatrace.jsonl gives the same events again, hashes included.
+    """Write a trace out. Importing it gives the same events again: of jsonl hashes included, of strace the calls.
 
     Example: vmastore export app -o app.vmatrace.jsonl.gz
+
+    Example: vmastore export app --to strace -o app.log
     """
     from vmastore.reports.export_jsonl import export_jsonl, open_output
+    from vmastore.reports.export_strace import export_strace
 
     if to not in FORMS:
         raise InputError(f"--to {to!r}: one of {', '.join(FORMS)}")
     with open_existing(store) as opened:
         trace, at = open_target(opened, target)
         with open_output(output) as out:
-            export_jsonl(trace.header, list(trace.files.values()), trace.events(1, at), out)
+            files = list(trace.files.values())
+            if to == "jsonl":
+                export_jsonl(trace.header, files, trace.events(1, at), out)
+                return
+            done = export_strace(files, trace.events(1, at), out)
+    if done.left_out:
+        shown = ", ".join(f"{count} {call}" for call, count in sorted(done.left_out.items()))
+        note(f"a log of strace has no line for these events: {shown}")

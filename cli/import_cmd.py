@@ -13,7 +13,7 @@ from vmastore.errors import InputError
 if TYPE_CHECKING:
     from vmastore.store import Store
 
-FORMATS = ("auto", "strace", "jsonl", "vmafuzz", "maprec", "vectors", "maps")
+FORMATS = ("auto", "strace", "jsonl", "vmafuzz", "maprec", "vectors", "maps", "perf")
 
 
 def register(app: typer.Typer) -> None:

@@ -377,3 +377,18 @@ def test_import_with_faults_recorded_beside_the_log(shell: Shell) -> None:
     assert "no number of seconds" in shell.fails("import", log, "--faults-from", f"{faults}@soon")
     assert "several are named" in shell.fails("import", log, log, "--faults-from", faults)
     assert "one file" in shell.fails("import", DATA / "strace" / "ff", "--faults-from", faults)
+
+
+def test_export_to_strace_and_back(shell: Shell) -> None:
+    """strace → store → strace → store: the same calls; what is no line of strace's is said."""
+    shell.ok("import", DATA / "strace" / "threads.log", "--name", "a")
+    shell.ok("export", "a", "--to", "strace", "-o", "a.log")
+    shell.ok("import", "a.log", "--name", "b")
+    rows = [
+        shell.ok("sql", f"SELECT tid, mm, ts_ns, call, args, result, errno, file FROM events WHERE trace = {n}")
+        for n in (1, 2)
+    ]
+    assert rows[0] == rows[1] and rows[0].count("\n") > 50
+    shell.ok("import", ATTACH / "attach.log", "--maps", ATTACH / "start.smaps", "--name", "c")
+    done = shell.run("export", "c", "--to", "strace")
+    assert "no line for these events: 1 maps, 1 note" in done.stderr and "madvise(" in done.stdout

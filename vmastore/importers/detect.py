@@ -19,6 +19,7 @@ from vmastore.importers.base import TraceReader
 from vmastore.importers.jsonl import JsonlReader
 from vmastore.importers.maprec import MaprecReader
 from vmastore.importers.maps_file import MapsReader, is_maps_line, process_of
+from vmastore.importers.perftrace import PerfTraceReader, is_perf_trace
 from vmastore.importers.sources import Source
 from vmastore.importers.vmafuzz import VmafuzzReader
 
@@ -85,7 +86,7 @@ def recognise(lines: list[bytes], name: str = "input") -> str:
         return "maps"
     if _is_vectors(shown):
         return "vectors"
-    return "strace"
+    return "perf" if is_perf_trace(shown) else "strace"
 
 
 def _is_vectors(lines: list[bytes]) -> bool:
@@ -165,5 +166,6 @@ OPENERS: dict[str, Opener] = {
     "maprec": lambda source, name: [MaprecReader(source, name)],
     "vectors": _vectors,
     "maps": lambda source, name: [MapsReader(source, name)],
+    "perf": lambda source, name: [PerfTraceReader(source, name)],
 }
 FORMATS = tuple(OPENERS)

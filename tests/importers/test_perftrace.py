@@ -1,0 +1,113 @@
+"""perf trace's text: rewritten as strace's lines, with every argument that it leaves out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from vmastore.importers.detect import open_traces, recognise
+from vmastore.importers.perftrace import PerfTraceReader, to_strace
+
+PERF = Path(__file__).parents[1] / "data" / "perf"  # allcalls.c under perf trace 6.1
+
+LINES = {
+    "mmap": (
+        "     5.697 ( 0.022 ms): a/7 mmap(len: 4096, prot: READ, flags: PRIVATE|DENYWRITE, fd: 4) = 0x7fb769fa4000",
+        "7 0000000000.005719 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_DENYWRITE, 4, 0) = 0x7fb769fa4000",
+    ),
+    "anonymous": (
+        "     0.500 ( 0.001 ms): a b/7 mmap(addr: 0x1000, len: 4096, flags: PRIVATE|ANONYMOUS) = 0x1000",
+        "7 0000000000.000501 mmap(0x1000, 4096, 0, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x1000",
+    ),
+    "failed": (
+        "     1.042 ( 0.010 ms): a/7 mprotect(start: 0x7f01, len: 4096, prot: READ) = -1 EINVAL (Invalid argument)",
+        "7 0000000000.001052 mprotect(0x7f01, 4096, PROT_READ) = -1 EINVAL (Invalid argument)",
+    ),
+    "a pid for a result": (
+        "    24.274 (10.449 ms): a/7 clone(clone_flags: CHILD_CLEARTID|VM|0x11, child_tidptr: 0x7f) = 26112 (a b)",
+        "7 0000000000.034723 clone(flags=CLONE_CHILD_CLEARTID|CLONE_VM|0x11) = 26112",
+    ),
+    "begun": (
+        "    22.557 (         ): a/7 futex(uaddr: 0x7f, op: WAIT_BITSET, val: 1) ...",
+        "7 0000000000.022557 futex(0x7f, WAIT_BITSET, 1 <unfinished ...>",
+    ),
+    "continued": (
+        "    22.557 ( 1.692 ms): a/7  ... [continued]: futex())                                            = 0",
+        "7 0000000000.024249 <... futex resumed>) = 0",
+    ),
+    "no time": ("         ? (         ): a/7  ... [continued]: execve())   = 0", "7 <... execve resumed>) = 0"),
+    "one thread": ("     0.100 ( 0.005 ms): munlockall()     = 0", "0 0000000000.000105 munlockall() = 0"),
+    "no result": (
+        "    34.880 (         ): a/7 exit_group(error_code: 3)  = ?",
+        "7 0000000000.034880 exit_group(3) = ?",
+    ),
+    "a path": (
+        "    21.108 ( 0.013 ms): a/7 dup2(oldfd: 4</a, b>, newfd: 9</a>)  = 9</a, b>",
+        "7 0000000000.021121 dup2(4</a, b>, 9</a>) = 9</a, b>",
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "wanted"), LINES.values(), ids=LINES)
+def test_a_line_becomes_straces(line: str, wanted: str) -> None:
+    """Times are those of completion, zeros are filled in, flags have their prefixes."""
+    assert to_strace(line.encode()) == wanted.encode()
+
+
+def test_a_real_trace_becomes_its_calls() -> None:
+    """Each call of the program, its thread, its fork and its exec, with what a log of strace would have had."""
+    reader = PerfTraceReader(PERF / "trace.txt")
+    events = list(reader.events())
+    account = reader.importer.account
+    assert account.unaccounted == 0
+    assert account.lines == account.recorded + account.halves + account.frames + account.skipped_lines
+    calls = Counter(event.call for event in events)
+    assert {
+        call: calls[call] for call in ("mremap", "mlock2", "shmat", "memfd_create", "clone3", "clone", "vfork")
+    } == {
+        **dict.fromkeys(("mlock2", "shmat", "memfd_create", "clone3", "clone", "vfork"), 1),
+        "mremap": 3,
+    }
+    execs = [event for event in events if event.call == "execve"]
+    assert [event.args[2] for event in execs] == [1, 3] and execs[0].mm == 0
+    made = {event.call: event for event in events if event.call in ("clone3", "clone", "vfork")}
+    assert (made["clone3"].args[1], made["clone"].args[1], made["vfork"].args[1]) == (1, 2, 1)
+    assert {event.mm for event in events if event.tid == made["clone3"].result} == {1}
+    assert {event.mm for event in events if event.tid == made["clone"].result} == {2}
+    assert {(skip.call, skip.reason) for skip in reader.skips()} <= {
+        ("madvise", "unparsed"),  # an advice that perf has no name for: it prints nothing
+        ("prlimit64", "unparsed"),
+        ("exit", "no-result"),
+        ("exit_group", "no-result"),
+        ("wait4", "no-result"),
+        (None, "text"),  # the first return of a new thread
+    }
+    times = [event.ts_ns for event in events if event.ts_ns is not None]
+    assert times == sorted(times)
+    assert "thread's" in (reader.header.note or "") and reader.header.format == "perf"
+
+
+def test_perf_trace_is_recognised() -> None:
+    """By its lines, also with absolute times; page faults among them are counted text."""
+    assert isinstance(open_traces(PERF / "trace.txt")[0], PerfTraceReader)
+    assert recognise((PERF / "trace-absolute.txt").read_bytes().splitlines()[:20]) == "perf"
+    absolute = list(PerfTraceReader(PERF / "trace-absolute.txt").events())
+    assert absolute[1].call == "brk" and (absolute[1].ts_ns or 0) > 10**12
+    reader = PerfTraceReader(PERF / "trace-faults.txt")
+    assert {event.call for event in reader.events()} == {"mmap"}
+    assert {skip.reason for skip in reader.skips()} == {"text"}
+
+
+_SHOWN = st.sampled_from([line.encode() for line, _ in LINES.values()])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=80) | _SHOWN, st.integers(0, 60), st.binary(max_size=3))
+@example(b"", 0, b"")
+def test_no_line_raises(line: bytes, at: int, put: bytes) -> None:
+    """Whatever the line is, a line comes back."""
+    assert isinstance(to_strace(line[:at] + put + line[at:]), bytes)
