@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from vmastore.errors import InputError
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
 from vmastore.importers.jsonlines import stem
@@ -211,6 +212,11 @@ class PerfTraceReader:
         importer, number, offset = self.importer, 0, 0
         began: set[bytes] = set()
         for batch in self._source.batches():
+            if not number and not any(map(_LINE.match, batch)):
+                raise InputError(
+                    f"{self._source.name}: none of its first {len(batch)} lines is one of perf trace's",
+                    hint="Record one with: perf trace -o FILE PROGRAM",
+                )
             cut = self._source.cut and len(batch) == 1
             for line in batch:
                 number += 1

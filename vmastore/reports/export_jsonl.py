@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO, cast
@@ -53,8 +55,11 @@ def _write(out: TextIO, data: Json) -> None:
 
 
 def open_output(path: str | Path) -> TextIO:
-    """A file to export into, packed as its name says (.gz, .xz). Raises InputError."""
+    """A file to export into, packed as its name says (.gz, .xz), - for standard output. Raises InputError."""
     try:
+        if str(path) == "-":
+            sys.stdout.flush()
+            return open(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
         if str(path).endswith(".gz"):
             return cast(TextIO, gzip.open(path, "wt", encoding="ascii", compresslevel=6))
         if str(path).endswith(".xz"):

@@ -100,7 +100,7 @@ def _mask(value: Arg) -> str:
     """A node mask in words of 64 bits."""
     if value is None:
         return "NULL"
-    words = []
+    words: list[str] = []
     while value or not words:
         words.append(f"{value & (1 << 64) - 1:#x}")
         value >>= 64
