@@ -5,7 +5,6 @@ from __future__ import annotations
 import typer
 
 from vmastore.cli.common import JsonOption, StoreOption, echo, echo_json, open_existing, store_place
-from vmastore.errors import StoreError
 
 db = typer.Typer(no_args_is_help=True, help="The store itself: its schema and its soundness.", rich_markup_mode=None)
 
@@ -22,31 +21,22 @@ def current(store: StoreOption = None) -> None:
     Example: vmastore db current
     """
     from vmastore.store import migrate
-    from vmastore.store.engine import check_file, make_engine, to_url
+    from vmastore.store.upgrade import schema_of
 
-    url = to_url(store_place(store))
-    if url.get_backend_name() == "sqlite" and url.database:
-        check_file(url.database)
-    echo(f"store: {migrate.current(make_engine(url)) or 'empty'}  needed: {migrate.head()}")
+    echo(f"store: {schema_of(store_place(store)) or 'empty'}  needed: {migrate.head()}")
 
 
 @db.command()
 def upgrade(store: StoreOption = None) -> None:
-    """Bring an older store up to date, after a backup copy beside it.
+    """Bring an older store up to date, after a backup copy beside it (NAME.REVISION.bak).
+
+    One transaction: interrupted at any moment, the store is still the old one, and this may be run again.
 
     Example: vmastore db upgrade
     """
-    from pathlib import Path
+    from vmastore.store.upgrade import upgrade_store
 
-    from vmastore.store import migrate
-    from vmastore.store.engine import check_file, make_engine, to_url
-
-    url = to_url(store_place(store))
-    if url.get_backend_name() == "sqlite" and url.database:
-        check_file(url.database)
-        if not Path(url.database).exists():
-            raise StoreError(f"{url.database}: no such store")
-    have, want, backup = migrate.upgrade(make_engine(url))
+    have, want, backup = upgrade_store(store_place(store))
     if have == want:
         echo(f"already at {want}")
     else:

@@ -10,12 +10,14 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+INTEGER = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
+
 
 def upgrade() -> None:
     op.create_table(
         "snapshot_t",
-        sa.Column("replay", sa.Integer(), nullable=False),
-        sa.Column("seq", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("replay", INTEGER, nullable=False),
+        sa.Column("seq", INTEGER, nullable=False, autoincrement=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("replay", "seq", name="pk_snapshot_t"),
@@ -23,7 +25,7 @@ def upgrade() -> None:
     )
     op.add_column("replay_t", sa.Column("basis", sa.Text(), nullable=True))
     op.add_column("outcome_t", sa.Column("rolling", sa.BigInteger(), nullable=True))
-    op.add_column("address_space_t", sa.Column("events", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("address_space_t", sa.Column("events", INTEGER, nullable=False, server_default="0"))
     op.execute(
         "UPDATE address_space_t SET events = counted.n"
         " FROM (SELECT trace, mm, count(*) AS n FROM event_t GROUP BY trace, mm) AS counted"

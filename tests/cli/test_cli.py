@@ -202,6 +202,22 @@ def test_db_check(filled: Shell) -> None:
     assert f"store: {migrate.head()}  needed: {migrate.head()}" in filled.ok("db", "current")
 
 
+def test_an_older_store_says_so_and_is_upgraded(shell: Shell) -> None:
+    """Each command names both schemas and the way out; after it all of them work."""
+    place = shell.folder / "vmastore.db"
+    place.write_bytes(gzip.decompress((DATA / "stores" / "0001.db.gz").read_bytes()))
+    for words in (("traces",), ("db", "check"), ("db", "rebuild"), ("sql", "SELECT 1"), ("import", SAMPLE)):
+        error = shell.fails(*words)
+        assert "Error: vmastore.db has schema 0001, this vmastore needs" in error
+        assert "Hint: run `vmastore db upgrade` (it backs up first)" in error
+    assert "store: 0001" in shell.ok("db", "current")
+    assert "the old one is vmastore.db.0001.bak" in shell.ok("db", "upgrade")
+    assert "already at" in shell.ok("db", "upgrade")
+    assert "0 problems" in shell.ok("db", "check")
+    assert "no such store" in shell.fails("db", "current", "--store", "missing.db")
+    assert not (shell.folder / "missing.db").exists()
+
+
 def test_rebuild_gives_the_same(filled: Shell) -> None:
     """Derived data dropped and made again is what it was."""
     filled.ok("replay", "sample", "--summary")

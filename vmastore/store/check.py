@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from vmastore.events.codec import GENESIS, chain, unpack_maps
+from vmastore.events.upcasters import chained_name
 from vmastore.store.store import _EVENT_COLUMNS, Store
 
 _HEADS = "SELECT trace, name, head_seq, head_hash FROM trace_t"
@@ -20,7 +21,8 @@ def check_store(store: Store) -> tuple[list[str], int]:
     with store._read() as connection:
         if store.engine.dialect.name == "sqlite":
             problems += _sqlite(connection)
-        names = dict(tuple(r) for r in connection.exec_driver_sql("SELECT call, name FROM call_t"))
+        calls = connection.exec_driver_sql("SELECT call, name, version FROM call_t")
+        names = {number: (name, chained_name(name, version)) for number, name, version in calls}
         sites = dict(tuple(r) for r in connection.exec_driver_sql("SELECT site, text FROM site_t"))
         for trace, name, head_seq, head_hash in connection.exec_driver_sql(_HEADS).fetchall():
             count, problem, last = _chain(connection, trace, names, sites)
@@ -40,7 +42,7 @@ def _sqlite(connection: Connection) -> list[str]:
 
 
 def _chain(
-    connection: Connection, trace: int, names: dict[int, str], sites: dict[int, str]
+    connection: Connection, trace: int, names: dict[int, tuple[str, str]], sites: dict[int, str]
 ) -> tuple[int, str | None, bytes]:
     """(events, the first problem or None, the last hash) of one trace."""
     previous, expected = GENESIS, 1
@@ -51,10 +53,10 @@ def _chain(
         seq, stored, rest = row[0], row[1], tuple(row[2:])
         if seq != expected:
             return expected - 1, f"event {expected} is missing", previous
-        call = names.get(rest[4])
-        if call is None:
+        if rest[4] not in names:
             return seq, f"event {seq}: unknown call {rest[4]}", previous
-        if chain(previous, seq, call, rest, sites.get(rest[10])) != stored:
+        call, hashed = names[rest[4]]
+        if chain(previous, seq, hashed, rest, sites.get(rest[10])) != stored:
             return seq, f"event {seq}: its hash does not follow from what is stored", previous
         if call == "maps" and not _payload_sound(connection, trace, seq, rest[5]):
             return seq, f"event {seq}: the observed maps are not what was stored", previous

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, inspect, text
 
 from vmastore.errors import StoreError
+from vmastore.store.backup import back_up
 from vmastore.store.engine import APPLICATION_ID, reader
 from vmastore.store.views import VIEWS
+from vmastore.version import VERSION
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0002"
+HEAD = "0003"
 # alembic is imported where it works: what only reads a store does not pay for it
 _FOLDERS = ("_migrations", "../migrations")  # in a wheel, in a checkout
 
@@ -55,55 +57,116 @@ def check(engine: Engine) -> None:
     have, want = current(engine), head()
     if have == want:
         return
-    from alembic.script import ScriptDirectory
-
-    place = engine.url.database
-    known = {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
-    if have in known:
+    if have is None or have in _known():
         raise StoreError(
-            f"{place} has schema {have}, this vmastore needs {want}",
+            f"{engine.url.database} has schema {have}, this vmastore needs {want}",
             hint="run `vmastore db upgrade` (it backs up first)",
         )
-    if engine.dialect.name == "sqlite":
-        with reader(engine).connect() as connection:
-            if connection.exec_driver_sql("PRAGMA application_id").scalar_one() != APPLICATION_ID:
-                raise StoreError(f"{place} is a database of another program")
-    raise StoreError(
-        f"{place} has schema {have}, newer than this vmastore's {want}", hint="upgrade vmastore to open it"
+    raise _newer(engine, have)
+
+
+def _known() -> set[str]:
+    from alembic.script import ScriptDirectory
+
+    return {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
+
+
+def _newer(engine: Engine, have: str) -> StoreError:
+    """What to say of a revision that this vmastore does not know."""
+    place = engine.url.database
+    needs = None
+    with reader(engine).connect() as connection:
+        sqlite = engine.dialect.name == "sqlite"
+        if sqlite and connection.exec_driver_sql("PRAGMA application_id").scalar_one() != APPLICATION_ID:
+            return StoreError(f"{place} is a database of another program")
+        if "about_t" in inspect(connection).get_table_names():
+            needs = connection.exec_driver_sql("SELECT value FROM about_t WHERE key='needs'").scalar_one_or_none()
+    return StoreError(
+        f"{place} has schema {have}, newer than this vmastore's {head()}",
+        hint="upgrade vmastore to open it" if needs is None else f"it needs vmastore {needs} or newer",
     )
 
 
+@contextmanager
+def migrating(engine: Engine) -> Iterator[Connection]:
+    """One transaction for a whole migration, with the write lock from its beginning.
+
+    Foreign keys are off in it: SQLite changes a table by making it anew, and would take the dropped one
+    for the loss of all its rows. They are checked before the end. Raises StoreError.
+    """
+    with engine.connect() as connection:
+        sqlite = engine.dialect.name == "sqlite"
+        raw: Any = connection.connection.driver_connection
+        if sqlite:
+            raw.execute("PRAGMA foreign_keys=OFF")  # does nothing within a transaction
+        try:
+            with connection.begin():
+                yield connection
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchone() if sqlite else None
+                if broken is not None:
+                    raise StoreError(f"{engine.url.database}: {broken[0]} would point to a missing {broken[2]}")
+        finally:
+            if sqlite:
+                raw.execute("PRAGMA foreign_keys=ON")
+
+
 def create(engine: Engine) -> None:
-    """Make the schema in an empty database."""
+    """Make the schema in an empty database; that another process has just done so is no error."""
     from alembic import command
 
-    with engine.begin() as connection:
+    with migrating(engine) as connection:
         command.upgrade(config(connection), "head")
         if engine.dialect.name == "sqlite":
             connection.execute(text(f"PRAGMA application_id={APPLICATION_ID}"))
-    make_views(engine)
+        _finish(connection)
 
 
-def make_views(engine: Engine) -> None:
-    """(Re)make the public views: they hold no data."""
-    with engine.begin() as connection:
-        for view in VIEWS:
-            connection.exec_driver_sql(f"DROP VIEW IF EXISTS {view.name}")
-            connection.exec_driver_sql(f"CREATE VIEW {view.name} AS {view.sql}")
+def _finish(connection: Connection, others: Sequence[str] = ()) -> None:
+    """What follows every migration: the views anew, and which vmastore the store now needs."""
+    drop_views(connection)
+    for sql in (*(f"CREATE VIEW {view.name} AS {view.sql}" for view in VIEWS), *others):
+        connection.exec_driver_sql(sql)
+    connection.exec_driver_sql("DELETE FROM about_t WHERE key='needs'")
+    connection.execute(text("INSERT INTO about_t (key, value) VALUES ('needs', :needs)"), {"needs": VERSION})
 
 
-def upgrade(engine: Engine) -> tuple[str | None, str, Path | None]:
-    """Bring an older store up to date, after a backup copy. Returns (from, to, the backup)."""
+def drop_views(connection: Connection) -> list[str]:
+    """Drop the views: SQLite remakes no table that a view reads. Returns how to make those that are not ours."""
+    ours = {view.name for view in VIEWS}
+    others = {}
+    if connection.dialect.name == "sqlite":
+        views = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type='view'").fetchall()
+        others = {name: sql for name, sql in views if name not in ours}
+    for name in (*ours, *others):
+        connection.exec_driver_sql(f'DROP VIEW IF EXISTS "{name}"')
+    return list(others.values())
+
+
+def upgrade(
+    engine: Engine, progress: Callable[[str, int, int], None] | None = None
+) -> tuple[str | None, str, Path | None]:
+    """Bring an older store up to date, after a backup copy. Returns (from, to, the backup).
+
+    progress: called with ("backup", pages copied, pages) and ("migrate", 0, 0). All of it is one
+    transaction: a process that is killed on the way leaves the store as it was. Raises StoreError
+    (foreign, newer, locked, no place for the copy).
+    """
     from alembic import command
 
     have, want = current(engine), head()
-    backup = None
-    if have != want and engine.dialect.name == "sqlite" and engine.url.database:
-        place = Path(engine.url.database)
-        backup = place.with_name(f"{place.name}.{have or 'empty'}.bak")
-        with closing(sqlite3.connect(place)) as source, closing(sqlite3.connect(backup)) as copy:
-            source.backup(copy)
-    with engine.begin() as connection:
+    if have == want:
+        return have, want, None
+    if have is not None and have not in _known():
+        raise _newer(engine, have)
+    copy = None
+    with migrating(engine) as connection:
+        if have is not None and engine.dialect.name == "sqlite" and engine.url.database:
+            copy = back_up(Path(engine.url.database), f"{have}.bak", progress)
+        if progress is not None:
+            progress("migrate", 0, 0)
+        others = drop_views(connection)
         command.upgrade(config(connection), "head")
-    make_views(engine)
-    return have, want, backup
+        if engine.dialect.name == "sqlite":
+            connection.execute(text(f"PRAGMA application_id={APPLICATION_ID}"))
+        _finish(connection, others)
+    return have, want, copy

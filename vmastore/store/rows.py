@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from vmastore.errors import ConcurrencyError
 from vmastore.events.codec import clean, encode_args, link, pack_maps, to_signed
 from vmastore.events.types import CALLS, Event
+from vmastore.events.upcasters import STEPS, chained_name, version_of
 from vmastore.store.spaces import LIFE, AddressSpaces
 
 COLUMNS = "mm,pid,tid,ts_ns,call,args,result,errno,file,injected,site,source_line,source_offset"
@@ -25,11 +26,13 @@ class Names:
         self.sites: dict[str, int] = {}
 
     def call(self, connection: Connection, name: str) -> int:
-        """The number of a call's name, given at first sight."""
-        row = connection.exec_driver_sql("SELECT call FROM call_t WHERE name=?", (name,)).fetchone()
+        """The number of a call in today's version of its arguments, given at first sight."""
+        key = (name, version_of(name))
+        row = connection.exec_driver_sql("SELECT call FROM call_t WHERE name=? AND version=?", key).fetchone()
         if row is None:
             connection.exec_driver_sql(
-                "INSERT INTO call_t (name, arg_names) VALUES (?,?)", (name, json.dumps(CALLS.get(name, ())))
+                "INSERT INTO call_t (name, version, arg_names) VALUES (?,?,?) ON CONFLICT DO NOTHING",
+                (*key, json.dumps(CALLS.get(name, ()))),
             )
             return self.call(connection, name)
         self.calls[name] = row[0]
@@ -39,7 +42,7 @@ class Names:
         """The number of a call site, given at first sight."""
         row = connection.exec_driver_sql("SELECT site FROM site_t WHERE text=?", (text,)).fetchone()
         if row is None:
-            connection.exec_driver_sql("INSERT INTO site_t (text) VALUES (?)", (text,))
+            connection.exec_driver_sql("INSERT INTO site_t (text) VALUES (?) ON CONFLICT DO NOTHING", (text,))
             return self.site(connection, text)
         self.sites[text] = row[0]
         return int(row[0])
@@ -80,8 +83,9 @@ def event_rows(
             result = to_signed(result)
         faked = 1 if injected else 0
         number = calls.get(call) or names.call(connection, call)
+        hashed = call if call not in STEPS else chained_name(call, version_of(call))
         previous = link(
-            previous, seq, mm, pid, tid, ts_ns, call, args, result, errno, file, faked, site, line, offset
+            previous, seq, mm, pid, tid, ts_ns, hashed, args, result, errno, file, faked, site, line, offset
         )  # fmt: skip
         rows.append(
             (trace, seq, mm, pid, tid, ts_ns, number, args, result, errno, file, faked, place, line, offset, previous)

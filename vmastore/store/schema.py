@@ -10,13 +10,16 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     Table,
     Text,
     UniqueConstraint,
 )
+from sqlalchemy import Integer as _Integer
+
+# SQLite's INTEGER has 64 bits, PostgreSQL's 32; a BIGINT would not do in SQLite: it numbers no rows
+Integer = _Integer().with_variant(BigInteger(), "postgresql")
 
 metadata = MetaData(
     naming_convention={
@@ -47,12 +50,21 @@ trace_t = Table(
     Column("head_hash", LargeBinary, comment="hash of its last event: a cut tail is found"),
 )
 
+about_t = Table(
+    "about_t",
+    metadata,
+    Column("key", Text, primary_key=True, comment="needs: the oldest vmastore that can open the store"),
+    Column("value", Text, nullable=False, comment="its value"),
+)
+
 call_t = Table(
     "call_t",
     metadata,
     Column("call", Integer, primary_key=True, comment="number of the call"),
-    Column("name", Text, nullable=False, unique=True, comment="the kernel's name of the call"),
+    Column("name", Text, nullable=False, comment="the kernel's name of the call"),
     Column("arg_names", Text, nullable=False, comment="JSON array: names of its arguments, in order"),
+    Column("version", Integer, nullable=False, server_default="1", comment="version of its arguments"),
+    UniqueConstraint("name", "version"),
 )
 
 site_t = Table(
@@ -82,6 +94,15 @@ event_t = Table(
     Column("source_offset", BigInteger, comment="byte offset of that line"),
     Column("hash", LargeBinary, nullable=False, comment="blake2b-128 of the row and of the hash before it"),
     sqlite_with_rowid=False,
+)
+
+append_t = Table(
+    "append_t",
+    metadata,
+    Column("trace", Integer, ForeignKey("trace_t.trace"), primary_key=True, comment="its trace"),
+    Column("key", Text, primary_key=True, comment="the writer's key of the batch: the same one is stored once"),
+    Column("first_seq", Integer, nullable=False, comment="first event of the batch"),
+    Column("last_seq", Integer, nullable=False, comment="last event of the batch"),
 )
 
 observed_t = Table(

@@ -17,8 +17,10 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
 from vmastore.events.codec import GENESIS, clean, decode, unpack_maps
 from vmastore.events.types import Event, FileInfo, TraceHeader
+from vmastore.events.upcasters import Step, steps_from
 from vmastore.store import migrate
-from vmastore.store.engine import check_file, make_engine, reader, stamp, to_url, writable
+from vmastore.store.engine import check_file, make_engine, stamp, to_url, writable
+from vmastore.store.guard import Guarded, explain
 from vmastore.store.rows import COLUMNS, Names, event_rows
 from vmastore.store.spaces import AddressSpaces
 
@@ -62,20 +64,6 @@ def open_store(place: str | Path, *, create: bool = True) -> Store:
     return Store(engine)
 
 
-def explain(engine: Engine, error: Exception) -> StoreError:
-    """A database error as one sentence that names the file."""
-    place = engine.url.database or str(engine.url)
-    what = str(getattr(error, "orig", error))
-    hints = {
-        "locked": "another program is writing to it; try again",
-        "readonly": "it cannot be written: check its permissions and its folder's",
-        "malformed": "restore it from a backup",
-        "full": "free space on its disk; what was committed is intact",
-    }
-    hint = next((text for word, text in hints.items() if word in what), None)
-    return StoreError(f"{place}: {what}", hint=hint)
-
-
 class Store:
     """An open store. A context manager; one at a time a thread."""
 
@@ -84,6 +72,7 @@ class Store:
         self._as_read = engine.get_execution_options().get("as_read")  # the file's stamp, where nothing locks it
         self._names = Names()
         self._call_names: dict[int, str] = {}
+        self._steps: dict[int, tuple[Step, ...]] = {}  # of the calls stored in an older version
 
     def __enter__(self) -> Store:
         return self
@@ -187,17 +176,57 @@ class Store:
         *,
         expected_version: int | None = None,
         files: Sequence[FileInfo] = (),
+        key: str | None = None,
     ) -> int:
-        """Append a batch in one transaction. Returns the new version (the last seq).
+        """Append a batch in one transaction: all of it or nothing. Returns the new version (the last seq).
 
-        Events must follow on without a gap. Raises ConcurrencyError when the trace is not at
-        `expected_version`, StoreError otherwise.
+        Events must follow on without a gap. `key` names the batch: a second append of the same key to the
+        same trace stores nothing and returns what the first one did, so a writer that did not see the answer
+        may ask again. Raises ConcurrencyError, naming both versions, when the trace is not at
+        `expected_version`; StoreError when the key was used for other events, and otherwise.
         """
-        with self._write() as connection:
-            version, previous = self._head(connection, trace)
-            if expected_version is not None and version != expected_version:
-                raise ConcurrencyError(f"trace {trace} is at event {version}, not at {expected_version}")
-            return self._append(connection, trace, version, previous, events, files)
+        try:
+            with self._write() as connection:
+                version, previous = self._head(connection, trace)
+                if key is not None:
+                    done = self._appended(connection, trace, key, events)
+                    if done is not None:
+                        return done
+                if expected_version is not None and version != expected_version:
+                    raise ConcurrencyError(f"trace {trace} is at event {version}, not at {expected_version}")
+                last = self._append(connection, trace, version, previous, events, files)
+                if key is not None:
+                    connection.exec_driver_sql(
+                        "INSERT INTO append_t VALUES (?,?,?,?)", (trace, key, version + 1, last)
+                    )
+                return last
+        except BaseException:
+            self._names = Names()  # the numbers given in what was rolled back will be given to others
+            raise
+
+    def _appended(self, connection: Connection, trace: int, key: str, events: Sequence[Event]) -> int | None:
+        """The last event of the batch of this key, None if there is none. Raises StoreError for other events."""
+        row = connection.exec_driver_sql(
+            "SELECT first_seq, last_seq FROM append_t WHERE trace=? AND key=?", (trace, key)
+        ).fetchone()
+        if row is None:
+            return None
+        first, last = row
+        previous = self._hash(connection, trace, first - 1)
+        same = len(events) == last - first + 1 and (not events or events[0].seq == first)
+        if same and events:
+            rows, _ = event_rows(connection, self._names, trace, first - 1, previous, events, AddressSpaces())
+            same = rows[-1][-1] == self._hash(connection, trace, last)
+        if not same:
+            raise StoreError(f"trace {trace}: the key {key!r} is that of events {first} to {last}, which are others")
+        return int(last)
+
+    def _hash(self, connection: Connection, trace: int, seq: int) -> bytes:
+        """The chain's hash after event `seq`; before the first it is GENESIS."""
+        if not seq:
+            return GENESIS
+        found = connection.exec_driver_sql("SELECT hash FROM event_t WHERE trace=? AND seq=?", (trace, seq))
+        return bytes(found.scalar_one())
 
     def _head(self, connection: Connection, trace: int) -> tuple[int, bytes]:
         row = connection.exec_driver_sql(
@@ -273,8 +302,8 @@ class Store:
 
     def events(self, trace: int, start: int = 1, stop: int | None = None) -> Iterator[Event]:
         """The events from start to stop (both included), in order."""
-        self._load_names()
-        with reader(self.engine).connect() as connection:
+        with self._read() as connection:
+            self._load_names(connection)
             raw = connection.connection.cursor()
             raw.execute(
                 f"SELECT seq,{_EVENT_COLUMNS} FROM event_t WHERE trace=? AND seq BETWEEN ? AND ? ORDER BY seq",
@@ -290,9 +319,14 @@ class Store:
             return found
         raise StoreError(f"trace {trace} has no event {seq}")
 
-    def _load_names(self) -> None:
-        with self._read() as connection:
-            self._call_names = dict(tuple(r) for r in connection.exec_driver_sql("SELECT call, name FROM call_t"))
+    def _load_names(self, connection: Connection) -> None:
+        """Read what the calls' numbers mean. Raises StoreError for arguments newer than this vmastore."""
+        rows = connection.exec_driver_sql("SELECT call, name, version FROM call_t").fetchall()
+        self._call_names = {row[0]: row[1] for row in rows}
+        try:
+            self._steps = {number: found for number, name, version in rows if (found := steps_from(name, version))}
+        except ValueError as error:
+            raise StoreError(f"{self.place}: {error}", hint="upgrade vmastore to read it") from None
 
     def _event(self, connection: Connection, trace: int, row: Any) -> Event:
         seq, rest = row[0], row[1:]
@@ -304,6 +338,8 @@ class Store:
                 "SELECT payload FROM observed_t WHERE trace=? AND seq=?", (trace, seq)
             ).scalar_one()
             event = event._replace(args=unpack_maps(list(event.args), payload))
+        for step in self._steps.get(rest[4], ()):
+            event = event._replace(args=step(event.args))
         return event
 
     def _site(self, connection: Connection, number: int) -> str:
@@ -338,35 +374,11 @@ class Store:
 
     # -- connections -------------------------------------------------------------------------------
 
-    def _write(self) -> _Guarded:
-        return _Guarded(self.engine, write=True)
+    def _write(self) -> Guarded:
+        return Guarded(self.engine, write=True)
 
-    def _read(self) -> _Guarded:
-        return _Guarded(self.engine, write=False)
-
-
-class _Guarded:
-    """A connection whose database errors come out as StoreError."""
-
-    def __init__(self, engine: Engine, *, write: bool) -> None:
-        self.engine = engine
-        self._context = engine.begin() if write else reader(engine).connect()
-
-    def __enter__(self) -> Connection:
-        try:
-            return self._context.__enter__()
-        except DatabaseError as error:
-            raise explain(self.engine, error) from None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._context.__exit__(kind, value, trace)
-        except DatabaseError as error:
-            raise explain(self.engine, error) from None
-        if isinstance(value, DatabaseError):
-            raise explain(self.engine, value) from None
+    def _read(self) -> Guarded:
+        return Guarded(self.engine, write=False)
 
 
 _TRACES = (

@@ -1,0 +1,49 @@
+"""Connections whose database errors come out as StoreError, in a sentence that names the file."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DatabaseError
+
+from vmastore.errors import StoreError
+from vmastore.store.engine import reader
+
+
+def explain(engine: Engine, error: Exception) -> StoreError:
+    """A database error as one sentence that names the file."""
+    place = engine.url.database or str(engine.url)
+    what = str(getattr(error, "orig", error))
+    hints = {
+        "locked": "another program is writing to it; try again",
+        "readonly": "it cannot be written: check its permissions and its folder's",
+        "malformed": "restore it from a backup",
+        "full": "free space on its disk; what was committed is intact",
+    }
+    hint = next((text for word, text in hints.items() if word in what), None)
+    return StoreError(f"{place}: {what}", hint=hint)
+
+
+class Guarded:
+    """A connection whose database errors come out as StoreError."""
+
+    def __init__(self, engine: Engine, *, write: bool) -> None:
+        self.engine = engine
+        self._context = engine.begin() if write else reader(engine).connect()
+
+    def __enter__(self) -> Connection:
+        try:
+            return self._context.__enter__()
+        except DatabaseError as error:
+            raise explain(self.engine, error) from None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._context.__exit__(kind, value, trace)
+        except DatabaseError as error:
+            raise explain(self.engine, error) from None
+        if isinstance(value, DatabaseError):
+            raise explain(self.engine, value) from None
