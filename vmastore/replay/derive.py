@@ -56,19 +56,18 @@ def derive(
     max_map_count: int | None = None,
     progress: Callable[[int], None] | None = None,
     spacing: Spacing | None = None,
+    into: Callable[..., ReplayWriter] = ReplayWriter,
 ) -> tuple[World, Summary]:
     """Replay the whole trace and store what it came to. Returns the last world and the sums.
 
-    spacing: when snapshots are taken (else as it suits the size of the state).
+    spacing: when snapshots are taken (else as it suits the size of the state). into: what takes the rows.
     """
     options = options_key(faults, max_map_count)
     spacing = spacing or Spacing()
     snapshots = Snapshots(trace, rules, options)
     world = trace.world(rules, faults=faults, max_map_count=max_map_count)
     summary = Summary()
-    with ReplayWriter(
-        trace.store, trace.info.trace, rules.name, options, engine=engine(), basis=trace.basis
-    ) as writer:
+    with into(trace.store, trace.info.trace, rules.name, options, engine=engine(), basis=trace.basis) as writer:
         summary.replay = writer.replay
         lives = Lifetimes(world, writer.vma)
         rolling = Rolling()

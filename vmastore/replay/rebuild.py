@@ -8,7 +8,7 @@ from vmastore.mm.rules import RuleSet, resolve
 from vmastore.replay.derive import derive
 from vmastore.replay.trace import StoredTrace
 from vmastore.store import Store
-from vmastore.store.derived import drop_all, replays
+from vmastore.store.derived import remake_spaces, replays
 
 
 def rules_named(name: str) -> RuleSet:
@@ -22,9 +22,13 @@ def rules_named(name: str) -> RuleSet:
 
 
 def rebuild(store: Store) -> int:
-    """Drop every replay and make it again with the same rules and options. Returns how many."""
+    """Make every replay again with the same rules and options, and the address spaces. Returns how many replays.
+
+    Each is replaced when its turn comes: one that is interrupted leaves the others, and what is half made is
+    known to be stale.
+    """
+    remake_spaces(store)
     known = replays(store)
-    drop_all(store)
     for trace, kernel, options in known:
         stored = StoredTrace(store, store.trace(trace))
         derive(stored, rules_named(kernel), **json.loads(options))

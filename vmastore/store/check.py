@@ -1,80 +1,154 @@
-"""Is a store sound? The hash chain, gaps, foreign keys, SQLite's own integrity."""
+"""Is a store sound? The hash chain, gaps, what the events imply, foreign keys, SQLite's own integrity."""
 
 from __future__ import annotations
 
+import json
 import zlib
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
-from vmastore.events.codec import GENESIS, chain, unpack_maps
+from vmastore.events.codec import GENESIS, chain, decode_args, unpack_maps
+from vmastore.events.types import Event
 from vmastore.events.upcasters import chained_name
-from vmastore.store.store import _EVENT_COLUMNS, Store
+from vmastore.store.rows import COLUMNS
+from vmastore.store.spaces import LIFE, AddressSpaces
+from vmastore.store.store import Store
 
-_HEADS = "SELECT trace, name, head_seq, head_hash FROM trace_t"
+_EVENTS = f"SELECT seq,hash,{COLUMNS} FROM event_t WHERE trace=? ORDER BY seq"
 
 
 def check_store(store: Store) -> tuple[list[str], int]:
-    """(problems, each naming the first bad event of its kind; events checked)."""
+    """(problems, each naming the first bad event of its kind; events checked).
+
+    Reads every event once. Damage that SQLite itself cannot read past is a problem too, not an error.
+    """
     problems: list[str] = []
     events = 0
     with store._read() as connection:
         if store.engine.dialect.name == "sqlite":
-            problems += _sqlite(connection)
-        calls = connection.exec_driver_sql("SELECT call, name, version FROM call_t")
-        names = {number: (name, chained_name(name, version)) for number, name, version in calls}
-        sites = dict(tuple(r) for r in connection.exec_driver_sql("SELECT site, text FROM site_t"))
-        for trace, name, head_seq, head_hash in connection.exec_driver_sql(_HEADS).fetchall():
-            count, problem, last = _chain(connection, trace, names, sites)
-            events += count
-            if problem is None and (count != head_seq or (head_hash or GENESIS) != last):
-                problem = f"event {count + 1} and what follows is missing: it should end with event {head_seq}"
-            if problem is not None:
-                problems.append(f"{name}: {problem}")
+            raw: Any = connection.connection.driver_connection
+            raw.text_factory = _any_text
+            try:
+                problems += _sqlite(connection)
+                events = _traces(connection, problems)
+            finally:
+                raw.text_factory = str
+        else:
+            events = _traces(connection, problems)
     return problems, events
 
 
+def _any_text(stored: bytes) -> str:
+    """Text of a damaged row too: what is no UTF-8 cannot have the hash of what was stored."""
+    return stored.decode("utf-8", "surrogateescape")
+
+
 def _sqlite(connection: Connection) -> list[str]:
-    found = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
-    for row in connection.exec_driver_sql("PRAGMA foreign_key_check"):
-        found.append(f"foreign key: {row[0]} row {row[1]} points to a missing {row[2]}")
+    found = []
+    try:
+        found += [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
+        for row in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+            found.append(f"foreign key: {row[0]} row {row[1]} points to a missing {row[2]}")
+    except SQLAlchemyError as error:
+        found.append(f"the database is damaged: {getattr(error, 'orig', error)}")
     return found
 
 
-def _chain(
-    connection: Connection, trace: int, names: dict[int, tuple[str, str]], sites: dict[int, str]
-) -> tuple[int, str | None, bytes]:
-    """(events, the first problem or None, the last hash) of one trace."""
-    previous, expected = GENESIS, 1
-    rows = connection.exec_driver_sql(
-        f"SELECT seq,hash,{_EVENT_COLUMNS} FROM event_t WHERE trace=? ORDER BY seq", (trace,)
-    )
-    for row in rows:
-        seq, stored, rest = row[0], row[1], tuple(row[2:])
-        if seq != expected:
-            return expected - 1, f"event {expected} is missing", previous
-        if rest[4] not in names:
-            return seq, f"event {seq}: unknown call {rest[4]}", previous
-        call, hashed = names[rest[4]]
-        if chain(previous, seq, hashed, rest, sites.get(rest[10])) != stored:
-            return seq, f"event {seq}: its hash does not follow from what is stored", previous
-        if call == "maps" and not _payload_sound(connection, trace, seq, rest[5]):
-            return seq, f"event {seq}: the observed maps are not what was stored", previous
-        previous = stored
-        expected += 1
-    return expected - 1, None, previous
-
-
-def _payload_sound(connection: Connection, trace: int, seq: int, args: Any) -> bool:
-    import json
-
-    payload = connection.exec_driver_sql(
-        "SELECT payload FROM observed_t WHERE trace=? AND seq=?", (trace, seq)
-    ).scalar_one_or_none()
-    if payload is None:
-        return False
+def _traces(connection: Connection, problems: list[str]) -> int:
+    """Check every trace. Returns the events that were read."""
     try:
-        unpack_maps(json.loads(args), payload)
-    except (ValueError, zlib.error):
-        return False
-    return True
+        calls = connection.exec_driver_sql("SELECT call, name, version FROM call_t")
+        names = {number: (name, chained_name(name, version)) for number, name, version in calls}
+        sites = {row[0]: row[1] for row in connection.exec_driver_sql("SELECT site, text FROM site_t")}
+        heads = connection.exec_driver_sql("SELECT trace, name, head_seq, head_hash FROM trace_t").fetchall()
+    except SQLAlchemyError as error:
+        problems.append(f"the names of calls, call sites or traces cannot be read: {getattr(error, 'orig', error)}")
+        return 0
+    total = 0
+    for trace, name, head_seq, head_hash in heads:
+        checked = Chain(trace, names, sites)
+        problem = checked.run(connection)
+        total += checked.events
+        if problem is None and checked.events != head_seq:
+            problem = f"event {checked.events + 1} and what follows is missing: it should end with event {head_seq}"
+        elif problem is None and (head_hash or GENESIS) != checked.last:
+            problem = f"event {head_seq}: its hash is not the one that the trace ends with"
+        found = [problem] if problem is not None else checked.implied(connection)
+        problems += [f"{name}: {text}" for text in found]
+    return total
+
+
+class Chain:
+    """One trace, read from its first event: `events` that follow on each other, the `last` hash."""
+
+    def __init__(self, trace: int, names: dict[int, tuple[str, str]], sites: dict[int, str]) -> None:
+        self.trace = trace
+        self.names = names
+        self.sites = sites
+        self.events = 0
+        self.last = GENESIS
+        self.spaces = AddressSpaces()
+        self._observed = 0
+
+    def run(self, connection: Connection) -> str | None:
+        """The first problem, None: the chain is whole."""
+        try:
+            for row in connection.exec_driver_sql(_EVENTS, (self.trace,)):
+                problem = self._event(connection, row[0], row[1], tuple(row[2:]))
+                if problem is not None:
+                    return problem
+        except (SQLAlchemyError, OverflowError) as error:
+            return f"event {self.events + 1} cannot be read: {getattr(error, 'orig', error)}"
+        return None
+
+    def _event(self, connection: Connection, seq: Any, stored: Any, row: tuple[Any, ...]) -> str | None:
+        if seq != self.events + 1:
+            return f"event {self.events + 1} is missing"
+        if row[4] not in self.names:
+            return f"event {seq}: unknown call {row[4]}"
+        call, hashed = self.names[row[4]]
+        if row[10] is not None and row[10] not in self.sites:
+            return f"event {seq}: unknown call site {row[10]}"
+        if chain(self.last, seq, hashed, row, self.sites.get(row[10])) != stored:
+            return f"event {seq}: its hash does not follow from what is stored"
+        if call == "maps":
+            self._observed += 1
+            if not self._payload_sound(connection, seq, row[5]):
+                return f"event {seq}: the observed maps are not what was stored"
+        if row[0] not in self.spaces.born or call in LIFE:
+            self.spaces.note(Event(seq, row[0], row[1], row[2], None, call, decode_args(row[5]), row[6], row[7]))
+        self.spaces.count([(seq, row[0])])
+        self.events, self.last = seq, stored
+        return None
+
+    def _payload_sound(self, connection: Connection, seq: int, args: str) -> bool:
+        payload = connection.exec_driver_sql(
+            "SELECT payload FROM observed_t WHERE trace=? AND seq=?", (self.trace, seq)
+        ).scalar_one_or_none()
+        if payload is None:
+            return False
+        try:
+            unpack_maps(json.loads(args), payload)
+        except (ValueError, TypeError, zlib.error):
+            return False
+        return True
+
+    def implied(self, connection: Connection) -> list[str]:
+        """What does not follow from a whole chain: address spaces, observations without their event."""
+        found = []
+        observed = connection.exec_driver_sql("SELECT count(*) FROM observed_t WHERE trace=?", (self.trace,))
+        if (count := observed.scalar_one()) != self._observed:
+            found.append(f"{count} observed maps are stored, the events name {self._observed}")
+        rows = connection.exec_driver_sql(
+            "SELECT mm,pid,parent_mm,origin,born_seq,died_seq,events FROM address_space_t WHERE trace=?",
+            (self.trace,),
+        )
+        stored = {row[0]: tuple(row) for row in rows}
+        implied = {row[0]: row for row in self.spaces.rows()}
+        for mm in sorted(stored.keys() | implied.keys()):
+            if stored.get(mm) != implied.get(mm):
+                found.append(f"address space {mm} is {stored.get(mm)}, its events make it {implied.get(mm)}")
+                break
+        return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from vmastore.errors import StoreError
+from vmastore.store.spaces import remake
 from vmastore.store.store import Store
 
 _TABLES = ("outcome_t", "decision_t", "vma_t", "lost_merge_t", "snapshot_t")
@@ -111,20 +113,45 @@ def drop(connection: Any, replay: int) -> None:
         connection.exec_driver_sql(f"DELETE FROM {table} WHERE replay=?", (replay,))
 
 
-def drop_all(store: Store) -> int:
-    """Forget all derived data. Returns how many replays there were."""
-    with store._write() as connection:
-        replays = [row[0] for row in connection.exec_driver_sql("SELECT replay FROM replay_t")]
-        for replay in replays:
-            drop(connection, replay)
-    return len(replays)
+def remake_spaces(store: Store) -> None:
+    """Derive the address spaces of every trace from its events again."""
+    for info in store.traces():
+        with store._write() as connection:
+            remake(connection, info.trace, store.events(info.trace))
+
+
+class StoredReplay(NamedTuple):
+    """A replay as stored: what it is of, what made it (engine, basis), how many events it folded."""
+
+    replay: int
+    trace: int
+    kernel: str
+    options: str
+    engine: str
+    basis: str | None
+    events: int
+
+
+def stored_replays(store: Store) -> list[StoredReplay]:
+    """Every stored replay, oldest first."""
+    with store._read() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT replay, trace, kernel, options, engine, basis, events FROM replay_t ORDER BY replay"
+        ).fetchall()
+    return [StoredReplay(*row) for row in rows]
 
 
 def replays(store: Store) -> list[tuple[int, str, str]]:
     """(trace, kernel, options) of every stored replay."""
+    return [(found.trace, found.kernel, found.options) for found in stored_replays(store)]
+
+
+def derived_rows(store: Store, replay: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """(table, row without its replay) of all derived data of a replay, as `ReplayWriter` was given it."""
     with store._read() as connection:
-        rows = connection.exec_driver_sql("SELECT trace, kernel, options FROM replay_t ORDER BY replay").fetchall()
-    return [(row[0], row[1], row[2]) for row in rows]
+        for table in _TABLES:
+            for row in connection.exec_driver_sql(f"SELECT * FROM {table} WHERE replay=?", (replay,)):
+                yield table, tuple(row)[1:]
 
 
 def first_difference(store: Store, one: int, two: int) -> int | None:

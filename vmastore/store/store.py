@@ -104,6 +104,14 @@ class Store:
     def create_trace(self, header: TraceHeader, *, source_key: str | None = None) -> TraceInfo:
         """A new, empty trace; its name gets a number if it is taken. Raises StoreError."""
         with self._write() as connection:
+            if source_key is not None:
+                row = connection.exec_driver_sql(
+                    "SELECT name FROM trace_t WHERE source_key=?", (source_key,)
+                ).fetchone()
+                if row is not None:
+                    raise ConcurrencyError(
+                        f"{header.source}: it is trace {row[0]} already", hint="another program is importing it"
+                    )
             name = self._free_name(connection, header.name)
             connection.exec_driver_sql(
                 "INSERT INTO trace_t (name,source,format,release,version,config,faults,note,source_key,"
@@ -243,7 +251,7 @@ class Store:
         events: Sequence[Event],
         files: Sequence[FileInfo],
     ) -> int:
-        spaces = AddressSpaces()
+        spaces = AddressSpaces(connection, trace)
         rows, observed = event_rows(connection, self._names, trace, version, previous, events, spaces)
         version += len(rows)
         if rows:
@@ -261,7 +269,7 @@ class Store:
         if files:
             connection.exec_driver_sql(_FILE, [(trace, *_storable(f)) for f in files])
         spaces.count(events)
-        spaces.write(connection, trace)
+        spaces.write()
         return version
 
     def import_events(self, info: TraceInfo, reader: Any, *, batch: int = BATCH) -> TraceInfo:
