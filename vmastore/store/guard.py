@@ -20,6 +20,7 @@ def explain(engine: Engine, error: Exception) -> StoreError:
         "readonly": "it cannot be written: check its permissions and its folder's",
         "malformed": "restore it from a backup",
         "full": "free space on its disk; what was committed is intact",
+        "disk I/O error": "its disk is full, refuses or fails (see `ulimit -f`, dmesg); what was committed is intact",
     }
     hint = next((text for word, text in hints.items() if word in what), None)
     return StoreError(f"{place}: {what}", hint=hint)
