@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types bench docs clean
+.PHONY: demo test test-postgresql crash check lint types bench docs clean
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (PYTHON=… names one)"; exit 1; }
@@ -19,6 +19,12 @@ demo: $(STAMP)  ## record a real program, replay it, verify it against the kerne
 
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python -m pytest -n 2
+
+test-postgresql: $(STAMP)  ## the tests of the store and the commands, on a private PostgreSQL server
+	VMASTORE_TEST_STORE=postgresql $(BIN)/python -m pytest -n 2 tests/store tests/cli tests/replay/test_check_derived.py
+
+crash: $(STAMP)  ## 250 writers killed at random moments
+	VMASTORE_CRASHES=50 $(BIN)/python -m pytest -n 2 tests/store/test_crash.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from vmastore.store import Store, open_store
+
+sys.path.insert(0, str(Path(__file__).parent))
+from postgres import new_database  # the tests are no package
 
 DATA = Path(__file__).parent / "data"
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus"
@@ -20,10 +26,29 @@ def corpus() -> Path:
     return CORPUS
 
 
+# The same tests on another database: VMASTORE_TEST_STORE=postgresql (make test-postgresql)
+POSTGRESQL = os.environ.get("VMASTORE_TEST_STORE") == "postgresql"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On PostgreSQL, what is SQLite's own is skipped, saying what that is."""
+    for item in items:
+        mark = item.get_closest_marker("sqlite")
+        if POSTGRESQL and mark is not None:
+            item.add_marker(pytest.mark.skip(reason=f"SQLite's own: {mark.args[0]}"))
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def place(tmp_path: Path) -> str:
+    """Where a store can be made: a path, or the URL of an empty database."""
+    return new_database() if POSTGRESQL else str(tmp_path / "store.db")
+
+
+@pytest.fixture
+def store(place: str) -> Iterator[Store]:
     """An empty store."""
-    return open_store(tmp_path / "store.db")
+    with open_store(place) as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)

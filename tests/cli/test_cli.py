@@ -52,8 +52,11 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
+def shell(tmp_path: Path, place: str) -> Shell:
+    made = Shell(tmp_path)
+    if "://" in place:
+        made.env["VMASTORE_STORE"] = place
+    return made
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from vmastore.events import Event, TraceHeader
 from vmastore.store import open_store
 from vmastore.store.check import check_store
 
+pytestmark = pytest.mark.sqlite("bytes of its file, statements behind its back")
 HEADER = TraceHeader("app", "app.log", "strace", "6.18.44", None, {}, "recorded")
 LINES = [[4096 * n, 4096 * n + 4096, "rw-p", 0, "00:00", 0, "", "rd wr mr mw me ac", None] for n in range(1, 9)]
 

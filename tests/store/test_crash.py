@@ -80,9 +80,8 @@ def sound(store: Store) -> None:
     assert check_replays(store).problems == []
 
 
-def test_append(tmp_path: Path) -> None:
+def test_append(place: str) -> None:
     """Every acknowledged batch is there, and none in part."""
-    place = tmp_path / "s.db"
     with open_store(place) as store:
         store.create_trace(HEADER)
 
@@ -108,9 +107,8 @@ def test_append(tmp_path: Path) -> None:
             stored = version
 
 
-def test_import(tmp_path: Path) -> None:
+def test_import(tmp_path: Path, place: str) -> None:
     """An interrupted import goes on where it stopped, in whole batches, and comes to the same events."""
-    place = tmp_path / "s.db"
     source = str(DATA / "strace" / "sh.log")
     with open_store(tmp_path / "whole.db") as store:
         reader = open_traces(source)[0]
@@ -153,9 +151,8 @@ def test_import(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def imported(tmp_path: Path) -> Path:
+def imported(place: str) -> str:
     """A store with a sample that can be replayed."""
-    place = tmp_path / "s.db"
     with open_store(place) as store:
         reader = open_traces(str(DATA / "vmatrace" / "v1.vmatrace.jsonl"))[0]
         store.import_events(store.create_trace(reader.header), reader)
@@ -163,7 +160,7 @@ def imported(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("work", ["replay", "rebuild"])
-def test_derived_data(imported: Path, work: str) -> None:
+def test_derived_data(imported: str, work: str) -> None:
     """Events are untouched; what is stored as finished is what a replay gives, the one in the work is stale."""
     with open_store(imported) as store:
         head = list(store.events(1))
@@ -193,6 +190,7 @@ def test_derived_data(imported: Path, work: str) -> None:
         assert check_replays(store) == ([], 2, [])
 
 
+@pytest.mark.sqlite("the file is copied and upgraded")
 def test_upgrade(tmp_path: Path) -> None:
     """The store is the old one or the new one; run again, the upgrade succeeds."""
     old = gzip.decompress((DATA / "stores" / "0001.db.gz").read_bytes())

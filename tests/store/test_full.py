@@ -17,6 +17,7 @@ from vmastore.store import Store, open_store
 from vmastore.store.check import check_store
 from vmastore.store.upgrade import schema_of, upgrade_store
 
+pytestmark = pytest.mark.sqlite("the file and its disk")
 OLD = Path(__file__).parent.parent / "data" / "stores" / "0001.db.gz"
 HEADER = TraceHeader("app", "app.log", "strace", "6.18.44")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 from alembic import command
 from alembic.script import ScriptDirectory
+from sqlalchemy import inspect
 
 from vmastore.store import Store, migrate, open_store
 from vmastore.store.engine import make_engine, to_url
@@ -31,9 +31,9 @@ def test_down_and_up_again(store: Store) -> None:
         for view in VIEWS:
             connection.exec_driver_sql(f"DROP VIEW {view.name}")
         command.downgrade(migrate.config(connection), "base")
-        left = {row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type='table'")}
+        left = set(inspect(connection).get_table_names())
         assert left <= {"alembic_version"}
-        command.upgrade(migrate.config(connection), "head")
+    migrate.create(store.engine)
     with store.engine.begin() as connection:
         command.check(migrate.config(connection))
 
@@ -70,7 +70,7 @@ def test_the_views_have_the_columns_that_are_promised(store: Store) -> None:
         "vmas": "trace, replay, mm, vm_start, vm_end, perms, vm_flags, pgoff, path, name, born_seq, died_seq",
         "lost_merges": "trace, replay, mm, seq, left_start, boundary, right_end, reason",
     }
-    with sqlite3.connect(store.place) as raw:
+    with store.engine.connect() as connection:
         for view, columns in promised.items():
-            found = [row[1] for row in raw.execute(f"PRAGMA table_info({view})")]
+            found = [column["name"] for column in inspect(connection).get_columns(view)]
             assert ", ".join(found) == columns

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import sqlite3
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import DatabaseError
 
 from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
 from vmastore.events import Event, FileInfo, TraceHeader
@@ -78,10 +75,9 @@ def test_addresses_above_two_to_the_63_stay_unsigned(store: Store) -> None:
 def test_events_are_append_only(store: Store) -> None:
     """The database itself refuses UPDATE and DELETE of events."""
     filled(store)
-    with sqlite3.connect(store.place) as raw:
-        for statement in ("UPDATE event_t SET mm = 2", "DELETE FROM event_t"):
-            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-                raw.execute(statement)
+    for statement in ("UPDATE event_t SET mm = 2", "DELETE FROM event_t"):
+        with pytest.raises(DatabaseError, match="append-only"), store.engine.begin() as connection:
+            connection.exec_driver_sql(statement)
 
 
 def test_an_append_at_another_version_is_a_conflict(store: Store) -> None:
@@ -114,6 +110,7 @@ def test_files_and_names(store: Store) -> None:
     assert error.value.hint == "known: app-2, app"
 
 
+@pytest.mark.sqlite("statements behind its back")
 @pytest.mark.parametrize("column", ["mm", "args", "result", "errno", "ts_ns", "source_line", "hash"])
 def test_a_changed_event_is_found(store: Store, column: str) -> None:
     """The chain names the first event that is not what was appended."""
@@ -127,6 +124,7 @@ def test_a_changed_event_is_found(store: Store, column: str) -> None:
     assert len(problems) == 1 and "event 4" in problems[0]
 
 
+@pytest.mark.sqlite("statements behind its back")
 def test_a_missing_event_is_found(store: Store) -> None:
     """A gap is named by its first number."""
     filled(store, 9)
@@ -137,6 +135,7 @@ def test_a_missing_event_is_found(store: Store) -> None:
     assert check_store(store)[0] == ["app: event 6 is missing"]
 
 
+@pytest.mark.sqlite("statements behind its back")
 def test_a_cut_tail_is_found(store: Store) -> None:
     """The trace knows how far it goes."""
     filled(store, 9)
@@ -147,6 +146,7 @@ def test_a_cut_tail_is_found(store: Store) -> None:
     assert "should end with event 9" in check_store(store)[0][0]
 
 
+@pytest.mark.sqlite("its lock")
 def test_readers_do_not_wait_for_a_writer(store: Store) -> None:
     """While another connection holds the write lock, traces and events can be read: one that waited would fail."""
     trace = filled(store)
@@ -179,6 +179,7 @@ def test_vfork_and_exec_leave_the_parent_alive(store: Store) -> None:
     assert [(s[0], s[3], s[5]) for s in store.address_spaces(trace)] == [(1, "attach", None), (2, "exec", None)]
 
 
+@pytest.mark.sqlite("statements behind its back")
 def test_every_flipped_byte_of_a_row_is_found(tmp_path: Path) -> None:
     """Flipping any byte of the stored arguments of an event breaks its hash."""
     with open_store(tmp_path / "s.db") as store:
@@ -196,6 +197,7 @@ def test_every_flipped_byte_of_a_row_is_found(tmp_path: Path) -> None:
         assert check_store(store)[0] == []
 
 
+@pytest.mark.sqlite("the authorizer, ATTACH, PRAGMA")
 def test_sql_reads_and_nothing_else(store: Store) -> None:
     """Views can be queried; a write, ATTACH, PRAGMA and a function that loads code are refused."""
     filled(store)
@@ -243,6 +245,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path, content: bytes, message: st
     assert place.read_bytes() == content
 
 
+@pytest.mark.sqlite("files")
 def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     """A SQLite file with other tables is not touched."""
     place = tmp_path / "x.db"
@@ -258,56 +261,7 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
 
 def test_a_newer_schema_is_refused(store: Store) -> None:
     """The error names both revisions."""
-    with sqlite3.connect(store.place) as raw:
-        raw.execute("UPDATE alembic_version SET version_num = '9999'")
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreError, match="schema 9999, newer than this vmastore's"):
-        open_store(store.place)
-
-
-def _append_until_killed(place: str, ready: object) -> None:
-    with open_store(place) as store:
-        trace = store.create_trace(HEADER).trace
-        version = 0
-        while True:
-            batch = [mmap(n) for n in range(version + 1, version + 101)]
-            version = store.append(trace, batch, expected_version=version)
-
-
-def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
-    """After SIGKILL at any moment the store is sound and holds a whole number of batches."""
-    place = str(tmp_path / "s.db")
-    open_store(place).close()
-    context = multiprocessing.get_context("spawn")
-    for delay in (0.35, 0.4, 0.47, 0.52):
-        process = context.Process(target=_append_until_killed, args=(place, None))
-        process.start()
-        time.sleep(delay)
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        with open_store(place) as store:
-            assert check_store(store)[0] == []
-            assert all(info.events % 100 == 0 for info in store.traces())
-
-
-def _append_many(place: str, name: str) -> None:
-    with open_store(place) as store:
-        trace = store.create_trace(HEADER._replace(name=name)).trace
-        for version in range(0, 2000, 50):
-            store.append(trace, [mmap(n) for n in range(version + 1, version + 51)], expected_version=version)
-
-
-def test_two_writers_lose_nothing(tmp_path: Path) -> None:
-    """Two processes appending to one file both get all their events in."""
-    place = str(tmp_path / "s.db")
-    open_store(place).close()
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_append_many, args=(place, name)) for name in ("a", "b")]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
-    with open_store(place) as store:
-        assert [info.events for info in store.traces()] == [2000, 2000]
-        assert check_store(store) == ([], 4000)
+        open_store(store.engine.url.render_as_string())

@@ -25,6 +25,7 @@ from vmastore.store.check import check_store
 from vmastore.store.engine import make_engine, to_url
 from vmastore.store.upgrade import schema_of, upgrade_store
 
+pytestmark = pytest.mark.sqlite("files of older schemas")
 STORES = Path(__file__).parent.parent / "data" / "stores"
 OLD = sorted(path.name.split(".")[0] for path in STORES.glob("*.db.gz"))
 

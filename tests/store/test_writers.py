@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -21,10 +20,10 @@ def call(seq: int, pid: int, name: str = "munmap") -> Event:
     return Event(seq, 1, pid, pid, None, name, (4096, 4096), 0, 0)
 
 
-def together(count: int, job: Callable[[str, int], None], place: Path) -> None:
+def together(count: int, job: Callable[[str, int], None], place: str) -> None:
     """Run a job in several processes at once; each must come to its end."""
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=job, args=(str(place), n)) for n in range(count)]
+    processes = [context.Process(target=job, args=(place, n)) for n in range(count)]
     for process in processes:
         process.start()
     for process in processes:
@@ -45,9 +44,8 @@ def _append_to_one_trace(place: str, writer: int) -> None:
                 version = store.trace(1).events
 
 
-def test_writers_of_one_trace_take_turns(tmp_path: Path) -> None:
+def test_writers_of_one_trace_take_turns(place: str) -> None:
     """By expected versions: a gap-free sequence that holds each writer's events, every one once."""
-    place = tmp_path / "s.db"
     with open_store(place) as store:
         store.create_trace(HEADER)
     together(3, _append_to_one_trace, place)
@@ -66,9 +64,9 @@ def _append_to_own_trace(place: str, writer: int) -> None:
             assert store.append(trace, batch, expected_version=n * 20, key=str(n)) == n * 20 + 20
 
 
-def test_writers_of_traces_of_their_own(tmp_path: Path) -> None:
+def test_writers_of_traces_of_their_own(place: str) -> None:
     """They make the store, name their traces alike and give new numbers to names at the same time."""
-    place = tmp_path / "s.db"  # not there yet: all make it
+    # the store is not there yet: all make it
     together(4, _append_to_own_trace, place)
     with open_store(place) as store:
         assert sorted(info.header.name for info in store.traces()) == ["app", "app-2", "app-3", "app-4"]
@@ -86,9 +84,8 @@ def _append_with_keys(place: str, _: int) -> None:
             assert store.append(1, [call(n + 1, 7)], key=f"batch {n}") == n + 1
 
 
-def test_two_that_send_the_same_batches_store_them_once(tmp_path: Path) -> None:
+def test_two_that_send_the_same_batches_store_them_once(place: str) -> None:
     """The key of a batch is looked up and stored in the transaction of its events."""
-    place = tmp_path / "s.db"
     with open_store(place) as store:
         store.create_trace(HEADER)
     together(2, _append_with_keys, place)

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from vmastore.errors import StoreError
 from vmastore.mm.flags import U64, perms, vmflags_letters
+from vmastore.store import postgresql
 
 APPLICATION_ID = 0x766D6173  # "vmas": marks a SQLite file as a store
-BUSY_SECONDS = 30
+BUSY_SECONDS = postgresql.BUSY_SECONDS
+PIECE = 2000  # rows fetched at a time
 
 
 def to_url(place: str | Path) -> URL:
-    """The SQLAlchemy URL of a path or URL. Raises StoreError."""
+    """The SQLAlchemy URL of a path or URL; postgresql:// means psycopg. Raises StoreError."""
     text = str(place)
     if "://" not in text:
         return URL.create("sqlite", database=text)
     try:
-        return make_url(text)
+        url = make_url(text)
     except ArgumentError as error:
         raise StoreError(f"{text} is not a database URL: {error}") from None
+    return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgresql", "postgres") else url
+
+
+def named(engine: Engine) -> str:
+    """What a message calls a database: the file, or the URL without its password."""
+    url = engine.url
+    return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
 
 
 def check_file(path: str) -> None:
@@ -110,12 +120,18 @@ def _frozen_engine(url: URL, path: str) -> Engine:
 
 
 def make_engine(url: URL) -> Engine:
-    """An engine whose SQLite connections have WAL, a busy timeout, foreign keys and our functions."""
-    if url.get_backend_name() != "sqlite":
-        try:
-            return create_engine(url)
-        except (ArgumentError, ImportError) as error:
-            raise StoreError(f"{url.render_as_string()}: {error}", hint="is its driver installed?") from None
+    """An engine whose SQLite connections have WAL, a busy timeout, foreign keys and our functions.
+
+    Raises StoreError: another database than SQLite and PostgreSQL, or its driver is missing.
+    """
+    backend = url.get_backend_name()
+    if backend == "postgresql":
+        return postgresql.make_engine(url)
+    if backend != "sqlite":
+        raise StoreError(
+            f"{url.render_as_string(hide_password=True)}: a store is in SQLite or PostgreSQL",
+            hint="--store PATH or --store postgresql+psycopg://USER@HOST/DATABASE",
+        )
     if url.database and url.database != ":memory:" and frozen(url.database):
         return _frozen_engine(url, url.database)
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
@@ -136,6 +152,19 @@ def make_engine(url: URL) -> Engine:
 def reader(engine: Engine) -> Engine:
     """The same engine for transactions that only read: they never wait for a writer."""
     return engine.execution_options(reading=True)
+
+
+def scan(connection: Connection, sql: str, params: Sequence[Any]) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """The rows of a query, a piece at a time; on SQLite past SQLAlchemy's rows, which cost as much again."""
+    if connection.dialect.name == "sqlite":
+        cursor = connection.connection.cursor()
+        cursor.execute(sql, params)
+        while rows := cursor.fetchmany(PIECE):
+            yield rows
+        return
+    streaming = connection.execution_options(stream_results=True, max_row_buffer=PIECE)
+    for part in streaming.exec_driver_sql(sql, tuple(params)).partitions(PIECE):
+        yield [tuple(row) for row in part]
 
 
 def prepare(connection: sqlite3.Connection) -> None:

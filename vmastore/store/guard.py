@@ -8,15 +8,16 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError
 
 from vmastore.errors import StoreError
-from vmastore.store.engine import reader
+from vmastore.store.engine import named, reader
 
 
 def explain(engine: Engine, error: Exception) -> StoreError:
     """A database error as one sentence that names the file."""
-    place = engine.url.database or str(engine.url)
-    what = str(getattr(error, "orig", error))
+    place = named(engine)
+    what = " ".join(str(getattr(error, "orig", error)).split())
     hints = {
         "locked": "another program is writing to it; try again",
+        "lock timeout": "another program is writing to it; try again",
         "readonly": "it cannot be written: check its permissions and its folder's",
         "malformed": "restore it from a backup",
         "full": "free space on its disk; what was committed is intact",
@@ -24,6 +25,13 @@ def explain(engine: Engine, error: Exception) -> StoreError:
     }
     hint = next((text for word, text in hints.items() if word in what), None)
     return StoreError(f"{place}: {what}", hint=hint)
+
+
+def unfit(error: Exception) -> str:
+    """What of a row the database has no room for."""
+    what = str(getattr(error, "orig", error))
+    too_big = isinstance(error, OverflowError) or "out of range" in what
+    return "a number does not fit 64 bits" if too_big else " ".join(what.split())
 
 
 class Guarded:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, inspect, text
 
 from vmastore.errors import StoreError
+from vmastore.store import postgresql
 from vmastore.store.backup import back_up
-from vmastore.store.engine import APPLICATION_ID, reader
+from vmastore.store.engine import APPLICATION_ID, named, reader
+from vmastore.store.schema import metadata
 from vmastore.store.views import VIEWS
 from vmastore.version import VERSION
 
@@ -48,7 +50,7 @@ def current(engine: Engine) -> str | None:
         if "alembic_version" in tables:
             revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
         if revision is None and tables and tables != ["alembic_version"]:
-            raise StoreError(f"{engine.url.database} is a database of another program")
+            raise StoreError(f"{named(engine)} is a database of another program")
     return None if revision is None else str(revision)
 
 
@@ -59,7 +61,7 @@ def check(engine: Engine) -> None:
         return
     if have is None or have in _known():
         raise StoreError(
-            f"{engine.url.database} has schema {have}, this vmastore needs {want}",
+            f"{named(engine)} has schema {have}, this vmastore needs {want}",
             hint="run `vmastore db upgrade` (it backs up first)",
         )
     raise _newer(engine, have)
@@ -73,7 +75,7 @@ def _known() -> set[str]:
 
 def _newer(engine: Engine, have: str) -> StoreError:
     """What to say of a revision that this vmastore does not know."""
-    place = engine.url.database
+    place = named(engine)
     needs = None
     with reader(engine).connect() as connection:
         sqlite = engine.dialect.name == "sqlite"
@@ -104,7 +106,7 @@ def migrating(engine: Engine) -> Iterator[Connection]:
                 yield connection
                 broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchone() if sqlite else None
                 if broken is not None:
-                    raise StoreError(f"{engine.url.database}: {broken[0]} would point to a missing {broken[2]}")
+                    raise StoreError(f"{named(engine)}: {broken[0]} would point to a missing {broken[2]}")
         finally:
             if sqlite:
                 raw.execute("PRAGMA foreign_keys=ON")
@@ -124,7 +126,11 @@ def create(engine: Engine) -> None:
 def _finish(connection: Connection, others: Sequence[str] = ()) -> None:
     """What follows every migration: the views anew, and which vmastore the store now needs."""
     drop_views(connection)
-    for sql in (*(f"CREATE VIEW {view.name} AS {view.sql}" for view in VIEWS), *others):
+    dialect = connection.dialect.name
+    statements = [*(f"CREATE VIEW {view.name} AS {view.select(dialect)}" for view in VIEWS), *others]
+    if dialect == "postgresql":
+        statements = [*postgresql.functions(), *statements, *postgresql.comments(metadata.sorted_tables, VIEWS)]
+    for sql in statements:
         connection.exec_driver_sql(sql)
     connection.exec_driver_sql("DELETE FROM about_t WHERE key='needs'")
     connection.execute(text("INSERT INTO about_t (key, value) VALUES ('needs', :needs)"), {"needs": VERSION})

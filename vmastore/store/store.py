@@ -12,22 +12,28 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, OperationalError
 
 from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
 from vmastore.events.codec import GENESIS, clean, decode, unpack_maps
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.events.upcasters import Step, steps_from
 from vmastore.store import migrate
-from vmastore.store.engine import check_file, make_engine, stamp, to_url, writable
-from vmastore.store.guard import Guarded, explain
+from vmastore.store.engine import check_file, make_engine, named, scan, stamp, to_url, writable
+from vmastore.store.guard import Guarded, explain, unfit
 from vmastore.store.rows import COLUMNS, Names, event_rows
 from vmastore.store.spaces import AddressSpaces
 
 BATCH = 5_000  # events a transaction
 _EVENT_COLUMNS = COLUMNS
+_EVENTS = f"SELECT seq,{_EVENT_COLUMNS} FROM event_t WHERE trace=? AND seq BETWEEN ? AND ? ORDER BY seq"
 _INSERT = f"INSERT INTO event_t (trace,seq,{_EVENT_COLUMNS},hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_FILE = "INSERT OR REPLACE INTO file_t VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+_FILE = (
+    "INSERT INTO file_t (trace,file,path,kind,readable,writable,dev,inode,size,origin,flags)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (trace, file) DO UPDATE SET path=excluded.path, kind=excluded.kind,"
+    " readable=excluded.readable, writable=excluded.writable, dev=excluded.dev, inode=excluded.inode,"
+    " size=excluded.size, origin=excluded.origin, flags=excluded.flags"
+)
 
 
 class TraceInfo(NamedTuple):
@@ -97,7 +103,7 @@ class Store:
     @property
     def place(self) -> str:
         """The file, or the URL without its password."""
-        return self.engine.url.database or self.engine.url.render_as_string()
+        return named(self.engine)
 
     # -- traces ------------------------------------------------------------------------------------
 
@@ -257,9 +263,9 @@ class Store:
         if rows:
             try:
                 connection.exec_driver_sql(_INSERT, rows)
-            except OverflowError:
+            except (OverflowError, DataError) as error:
                 raise StoreError(
-                    f"events {events[0].seq} to {version}: a number does not fit 64 bits", hint="nothing was stored"
+                    f"events {events[0].seq} to {version}: {unfit(error)}", hint="nothing was stored"
                 ) from None
             connection.exec_driver_sql(
                 "UPDATE trace_t SET head_seq=?, head_hash=? WHERE trace=?", (version, rows[-1][-1], trace)
@@ -312,12 +318,7 @@ class Store:
         """The events from start to stop (both included), in order."""
         with self._read() as connection:
             self._load_names(connection)
-            raw = connection.connection.cursor()
-            raw.execute(
-                f"SELECT seq,{_EVENT_COLUMNS} FROM event_t WHERE trace=? AND seq BETWEEN ? AND ? ORDER BY seq",
-                (trace, start, (1 << 62) if stop is None else stop),
-            )
-            while rows := raw.fetchmany(2000):
+            for rows in scan(connection, _EVENTS, (trace, start, (1 << 62) if stop is None else stop)):
                 for row in rows:
                     yield self._event(connection, trace, row)
 
@@ -401,7 +402,9 @@ def _info(row: Any) -> TraceInfo:
 
 def _storable(info: FileInfo) -> tuple[Any, ...]:
     """A description as a row; bytes of a path that are no UTF-8 are written as \\xNN."""
-    return (info.file, None if info.path is None else clean(info.path), *info[2:])
+    path = None if info.path is None else clean(info.path)
+    readable, writable = (None if flag is None else int(flag) for flag in (info.readable, info.writable))
+    return (info.file, path, info.kind, readable, writable, *info[5:])
 
 
 def _bool(value: int | None) -> bool | None:

@@ -16,9 +16,16 @@ class View(NamedTuple):
 
     @property
     def sql(self) -> str:
-        """The SELECT that the view is."""
+        """The SELECT that the view is, for SQLite."""
         columns = ", ".join(f'{expression} AS "{name}"' for name, expression, _ in self.columns)
         return f"SELECT {columns} FROM {self.source}"
+
+    def select(self, dialect: str) -> str:
+        """The same for a database by SQLAlchemy's name of it: the JSON functions have no common spelling."""
+        sql = self.sql
+        for sqlite, postgresql in _JSON.items() if dialect == "postgresql" else ():
+            sql = sql.replace(sqlite, postgresql)
+        return sql
 
 
 _ARGS = (
@@ -34,10 +41,28 @@ def _arg(name: str) -> str:
     )
 
 
+_ITEMS = "json_array_elements(e.args::json) WITH ORDINALITY a(value, n)"
+_NAME = "(c.arg_names::json ->> (a.n - 1)::int)"
+_NUMBER = "json_typeof(a.value) = 'number'"
+_SMALL = "(a.value #>> '{}')::numeric < 9223372036854775808"
+
+
+def _pg_arg(name: str) -> str:
+    value = f"CASE WHEN {_NUMBER} THEN CASE WHEN {_SMALL} THEN (a.value #>> '{{}}')::bigint END END"
+    return f"(SELECT {value} FROM {_ITEMS} WHERE {_NAME} = '{name}')"
+
+
+_JSON = {
+    _ARGS: "(SELECT '{' || coalesce(string_agg("
+    f"to_json(coalesce({_NAME}, 'arg' || (a.n - 1)))::text || ':' || a.value::text, ',' ORDER BY a.n), '')"
+    f" || '}}' FROM {_ITEMS})",
+    **{_arg(name): _pg_arg(name) for name in ("addr", "length")},
+}
+
 # plain SQL, so that any program can read the views
 _ERRNO = "CASE e.errno " + " ".join(f"WHEN {n} THEN '{name}'" for n, name in sorted(errorcode.items())) + " END"
 _PERMS = " || ".join(
-    f"CASE WHEN v.vm_flags & {bit} THEN '{yes}' ELSE '{no}' END"
+    f"CASE WHEN (v.vm_flags & {bit}) <> 0 THEN '{yes}' ELSE '{no}' END"
     for bit, yes, no in ((1, "r", "-"), (2, "w", "-"), (4, "x", "-"), (0x80, "s", "p"))
 )
 

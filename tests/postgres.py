@@ -1,0 +1,74 @@
+"""A private PostgreSQL server for the tests: started when it is first asked for, gone with the last of them."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+_numbers = count(1)
+
+
+def _binaries() -> Path | None:
+    """The folder of initdb: Debian's newest, else that of the PATH."""
+    homes = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if homes:
+        return homes[-1].parent
+    found = shutil.which("initdb")
+    return None if found is None else Path(found).resolve().parent
+
+
+def _as_owner(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a program as `postgres` where we are root (the server refuses root), else as ourselves."""
+    command = [str(word) for word in words]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/")
+
+
+@cache
+def _server() -> str:
+    """The folder of a running server's socket. Skips the test where there can be none, saying why."""
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("PostgreSQL: psycopg is not installed")
+    binaries = _binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL: no initdb here (Debian: apt-get install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="vmapg"))  # short: the path of a socket has 107 bytes
+    if os.geteuid() == 0:
+        try:
+            shutil.chown(folder, "postgres", "postgres")
+        except LookupError:
+            pytest.skip("PostgreSQL: no user postgres, and the server refuses root")
+    data = folder / "data"
+    made = _as_owner(binaries / "initdb", "-D", data, "-A", "trust", "-U", "vmastore", "-E", "UTF8", "--no-sync")
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c max_connections=40"
+    started = _as_owner(binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+
+    def stop() -> None:
+        _as_owner(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(stop)
+    if started.returncode:
+        pytest.skip(f"PostgreSQL does not start here: {made.stderr} {started.stderr}")
+    return str(folder)
+
+
+def new_database() -> str:
+    """The URL of a fresh, empty database."""
+    folder = _server()
+    import psycopg
+
+    name = f"t{next(_numbers)}"
+    with psycopg.connect(host=folder, user="vmastore", dbname="postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"postgresql+psycopg://vmastore@/{name}?host={folder}"
