@@ -93,6 +93,19 @@ def test_a_named_program_stands_for_the_first_exec(tmp_path: Path) -> None:
     assert events[1].args[3][0][6] == str(program)
 
 
+@pytest.mark.parametrize("link", ["/proc/self/exe", "/proc/7/exe"])
+def test_a_program_that_executes_itself_again(tmp_path: Path, link: str) -> None:
+    """The link in /proc is the image that runs, not what it is on this machine."""
+    program = _programs(tmp_path)
+    first = LOG.format(path=program)
+    again = first.splitlines(keepends=True)
+    log = "".join(again[:-1]) + f'7 execve("{link}", ["prog"], 0x7ffd0) = 0\n' + "".join(again[1:])
+    for programs in ([FOUND], [str(program)]):
+        _, events = _read(tmp_path, log, *programs)
+        images = [event.args[3] for event in events if event.call == "maps"]
+        assert len(images) == 2 and images[0] == images[1]
+
+
 def test_what_cannot_be_placed_is_left_out_and_said(tmp_path: Path) -> None:
     """No mprotect: no image, a note, all events in their order. A program that is not here: the same."""
     program = _programs(tmp_path)

@@ -22,9 +22,9 @@ _PIE = range(0x5500_0000_0000, 0x5700_0000_0000)
 class _Program:
     """One exec whose image is to be placed."""
 
-    def __init__(self, event: Event, image: Image, loader: Image | None, deadline: int) -> None:
+    def __init__(self, event: Event, path: object, image: Image, loader: Image | None, deadline: int) -> None:
         self.event = event
-        self._path = _shown_path(event.args[0], image.path)
+        self._path = _shown_path(path, image.path)
         self.image = image
         self.loader = loader
         self.base: int | None = 0 if image.fixed else None
@@ -79,6 +79,7 @@ class Images:
         self._named = {PurePosixPath(path).name: read_image(path) for path in named}
         self._first = next(iter(self._named.values())) if len(self._named) == 1 else None
         self._read: dict[str, Image | None] = {}  # by path
+        self._running: dict[int, tuple[Image, object]] = {}  # by mm: the image and its path as the log has it
         self._waiting: dict[int, _Program] = {}  # by mm
         self._held: deque[Event | _Program] = deque()
         self._count = 0
@@ -110,9 +111,12 @@ class Images:
         yield from self._release()
 
     def _begin(self, event: Event) -> None:
-        image = self._image_of(event)
+        image, path = self._image_of(event), event.args[0]
+        if image is None and path in ("/proc/self/exe", f"/proc/{event.pid}/exe") and event.mm in self._running:
+            image, path = self._running[event.mm]
         if image is not None:
-            program = _Program(event, image, self._loader(image), self._count + _WITHIN)
+            self._running[event.args[2]] = image, path
+            program = _Program(event, path, image, self._loader(image), self._count + _WITHIN)
             self._waiting[event.args[2]] = program
             self._held.append(program)
 
@@ -163,7 +167,10 @@ class Images:
     def _at(self, path: str) -> Image | None:
         if path not in self._read:
             try:
-                self._read[path] = read_image(path) if path.startswith("/") else None
+                here = path.startswith("/") and not path.startswith(
+                    "/proc/"
+                )  # what /proc/self/exe is here is no matter
+                self._read[path] = read_image(path) if here else None
             except InputError:
                 self._read[path] = None
             if self._read[path] is None:
