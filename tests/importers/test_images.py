@@ -93,6 +93,14 @@ def test_a_named_program_stands_for_the_first_exec(tmp_path: Path) -> None:
     assert events[1].args[3][0][6] == str(program)
 
 
+def test_a_relative_path_is_of_the_named_program(tmp_path: Path) -> None:
+    """./prog of the log is shown as the file that --exec names, wherever the import runs."""
+    program = _programs(tmp_path)
+    _, events = _read(tmp_path, LOG.format(path="./prog"), str(program))
+    (image,) = [event.args[3] for event in events if event.call == "maps"]
+    assert str(program.resolve()) in {line[6] for line in image}
+
+
 @pytest.mark.parametrize("link", ["/proc/self/exe", "/proc/7/exe"])
 def test_a_program_that_executes_itself_again(tmp_path: Path, link: str) -> None:
     """The link in /proc is the image that runs, not what it is on this machine."""

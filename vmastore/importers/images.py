@@ -180,10 +180,14 @@ class Images:
 
 def _shown_path(asked: object, here: str) -> str:
     """The program's path as maps shows it: what the log says, without symbolic links where they can be followed."""
-    if not isinstance(asked, str) or PurePosixPath(asked).name != PurePosixPath(here).name:
-        return str(Path(here).resolve())  # the interpreter of a script, or a program kept elsewhere
-    same = asked.startswith("/") and Path(asked).exists() and Path(asked).samefile(here)
-    return str(Path(asked).resolve()) if same or not asked.startswith("/") else asked
+    if (
+        not isinstance(asked, str)
+        or not asked.startswith("/")
+        or PurePosixPath(asked).name != PurePosixPath(here).name
+    ):
+        return str(Path(here).resolve())  # a relative path, the interpreter of a script, a program kept elsewhere
+    same = Path(asked).exists() and Path(asked).samefile(here)
+    return str(Path(asked).resolve()) if same else asked
 
 
 def _some(names: dict[str, None]) -> str:
