@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,9 @@ MmOption = Annotated[int | None, typer.Option("--mm", help="Address space; else 
 FAULT_POLICIES = ("recorded", "written", "untouched")
 
 
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
 def store_place(option: str | None) -> str:
     """Where the store is: the option, the environment, the folder."""
     return option or os.environ.get("VMASTORE_STORE") or "vmastore.db"
@@ -93,6 +97,15 @@ def parse_addr(text: str) -> int:
         return number(text)
     except ValueError:
         raise InputError(f"{text!r} is not an address", hint="decimal, hex (0x7f…), or a size like 4k, 2M") from None
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `5s`, `500ms`, `1.5`, `2m`, `1h`. Raises InputError."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|h)?", text.strip())
+    seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else 0.0
+    if not seconds:
+        raise InputError(f"{text!r} is not a duration", hint="a number and a unit: 500ms, 5s, 1m")
+    return seconds
 
 
 def choose_rules(header: TraceHeader, kernel: str | None, rules: Sequence[str] | None) -> RuleSet:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vmastore.cli.common import StoreOption, note, open_existing, open_target
+from vmastore.cli.common import JsonOption, StoreOption, echo_json, note, open_existing, open_target
 from vmastore.errors import InputError
 
 FORMS = ("jsonl", "strace")
@@ -24,8 +24,11 @@ def export(
         str, typer.Option("-o", "--output", help="File (.gz, .xz compress), - for standard output.")
     ] = "-",
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a trace out. Importing it gives the same events again: of jsonl hashes included, of strace the calls.
+
+    With --json it says what it wrote: trace, format, output, events, left_out (events by call).
 
     Example: vmastore export app -o app.vmatrace.jsonl.gz
 
@@ -36,14 +39,20 @@ def export(
 
     if to not in FORMS:
         raise InputError(f"--to {to!r}: one of {', '.join(FORMS)}")
+    if as_json and output == "-":
+        raise InputError("--json needs a file for the trace itself", hint="export TRACE -o FILE --json")
+    left_out: dict[str, int] = {}
     with open_existing(store) as opened:
         trace, at = open_target(opened, target)
         with open_output(output) as out:
             files = list(trace.files.values())
             if to == "jsonl":
                 export_jsonl(trace.header, files, trace.events(1, at), out)
-                return
-            done = export_strace(files, trace.events(1, at), out)
-    if done.left_out:
-        shown = ", ".join(f"{count} {call}" for call, count in sorted(done.left_out.items()))
+            else:
+                left_out = dict(sorted(export_strace(files, trace.events(1, at), out).left_out.items()))
+    if as_json:
+        name = trace.header.name
+        echo_json({"trace": name, "format": to, "output": output, "events": at, "left_out": left_out})
+    elif left_out:
+        shown = ", ".join(f"{count} {call}" for call, count in left_out.items())
         note(f"a log of strace has no line for these events: {shown}")

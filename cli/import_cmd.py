@@ -8,6 +8,7 @@ import typer
 
 from vmastore.cli.common import JsonOption, StoreOption, echo, echo_json, store_place
 from vmastore.cli.import_sources import Beside, groups, open_group, source_key
+from vmastore.cli.progress import CountedReader
 from vmastore.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _import_group(
             done.append({**_summary(known, store), "imported": False})
             continue
         info = known or store.create_trace(reader.header, source_key=key)
-        stored = store.import_events(info, reader)
+        stored = store.import_events(info, CountedReader(reader, f"importing {paths[0]}"))
         skips = reader.skips()
         if strict and skips:
             first = skips[0]

@@ -27,6 +27,7 @@ from vmastore.cli.common import (
     state,
     vma_dict,
 )
+from vmastore.cli.progress import meter
 from vmastore.cli.targets import TARGET_HELP, open_view
 from vmastore.errors import InputError
 
@@ -71,7 +72,8 @@ def replay(
 
             if opened.read_only:
                 note(f"{opened.place} cannot be written: the outcomes are not kept in it")
-            _, sums = derive(trace, rules, faults=faults, max_map_count=max_map_count)
+            with meter("replaying", total=trace.info.events) as tick:
+                _, sums = derive(trace, rules, faults=faults, max_map_count=max_map_count, progress=tick)
             if summary:
                 _summary(sums, rules.name, as_json)
                 return

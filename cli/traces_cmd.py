@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +26,10 @@ from vmastore.cli.common import (
     open_target,
 )
 from vmastore.errors import InputError
+
+if TYPE_CHECKING:
+    from vmastore.events import Event
+    from vmastore.replay.world import Outcome
 
 
 def register(app: typer.Typer) -> None:
@@ -68,53 +74,63 @@ def log(
     faults: FaultsOption = "recorded",
     max_map_count: MaxMapOption = None,
     store: StoreOption = None,
+    as_json: JsonOption = False,
     nl: NlOption = False,
 ) -> None:
     """Events with their outcomes, one a line.
 
+    Keys of --json and --nl: seq, mm, tid, ts_ns, call, cases, map_count, certain, divergence.
+
     Example: vmastore log app@200 -n 20
     """
     from collections import deque
-
-    from vmastore.replay.text import call_text
 
     with open_existing(store) as opened:
         target, at = open_target(opened, trace)
         world = target.world(
             choose_rules(target.header, kernel, rule), faults=check_faults(faults), max_map_count=max_map_count
         )
-        kept: deque[Any] | None = deque(maxlen=last) if last else None
-        for event in target.events(1, at):
-            outcome = world.apply(event)
-            if mm is not None and event.mm != mm:
-                continue
-            if kept is not None:
-                kept.append((event, outcome))
+        all_pairs = ((event, world.apply(event)) for event in target.events(1, at))
+        pairs: Iterable[tuple[Event, Outcome]] = (p for p in all_pairs if mm is None or p[0].mm == mm)
+        if last:
+            pairs = deque(pairs, maxlen=last)
+        if as_json:  # one document, a row a line, however long
+            before = "["
+            for event, outcome in pairs:
+                echo(before + json.dumps(_log_row(event, outcome), ensure_ascii=False))
+                before = ","
+            echo("]" if before == "," else "[]")
+            return
+        for event, outcome in pairs:
+            if nl:
+                echo_json(_log_row(event, outcome))
             else:
-                _log_line(event, outcome, nl, call_text)
-        for event, outcome in kept or ():
-            _log_line(event, outcome, nl, call_text)
+                echo(_log_line(event, outcome))
 
 
-def _log_line(event: Any, outcome: Any, nl: bool, call_text: Any) -> None:
-    if nl:
-        echo_json(
-            {
-                "seq": event.seq,
-                "mm": event.mm,
-                "tid": event.tid,
-                "call": call_text(event),
-                "cases": outcome.cases,
-                "map_count": outcome.map_count,
-                "certain": outcome.certain,
-                "divergence": outcome.divergence,
-            }
-        )
-        return
+def _log_row(event: Event, outcome: Outcome) -> dict[str, Any]:
+    from vmastore.replay.text import call_text
+
+    return {
+        "seq": event.seq,
+        "mm": event.mm,
+        "tid": event.tid,
+        "ts_ns": event.ts_ns,
+        "call": call_text(event),
+        "cases": outcome.cases,
+        "map_count": outcome.map_count,
+        "certain": outcome.certain,
+        "divergence": outcome.divergence,
+    }
+
+
+def _log_line(event: Event, outcome: Outcome) -> str:
+    from vmastore.replay.text import call_text
+
     extra = f"  {outcome.cases}" if outcome.cases else ""
     extra += "  (assumed)" if not outcome.certain else ""
     extra += f"  DIVERGES: {outcome.divergence}" if outcome.divergence else ""
-    echo(f"{event.seq:>7} mm{event.mm} {event.tid} {call_text(event)}  [{outcome.map_count} VMAs]{extra}")
+    return f"{event.seq:>7} mm{event.mm} {event.tid} {call_text(event)}  [{outcome.map_count} VMAs]{extra}"
 
 
 def show(

@@ -22,6 +22,7 @@ from vmastore.cli.common import (
     open_target,
     vma_dict,
 )
+from vmastore.cli.progress import counted
 
 if TYPE_CHECKING:
     from vmastore.replay.verify import Mismatch, Report
@@ -94,7 +95,7 @@ def _verify_file(path: Path, kernel: str | None, rule: list[str] | None, options
     for reader in open_traces(path):
         rules = choose_rules(reader.header, kernel, rule)
         world = World(reader.header, lambda reader=reader: reader.files, rules, **options)  # type: ignore[misc]
-        total.add(Verifier(world).run(reader.events()))
+        total.add(Verifier(world).run(counted(reader.events(), f"verifying {path.name}")))
     return total
 
 
@@ -106,7 +107,7 @@ def _verify_stored(
     with open_existing(store) as opened:
         trace, at = open_target(opened, target)
         rules = choose_rules(trace.header, kernel, rule)
-        return Verifier(trace.world(rules, **options)).run(trace.events(1, at))
+        return Verifier(trace.world(rules, **options)).run(counted(trace.events(1, at), f"verifying {target}", at))
 
 
 def _print(report: Report) -> None:

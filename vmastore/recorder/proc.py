@@ -43,6 +43,15 @@ def cpu_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+def reaped_ticks(pid: int) -> int:
+    """User and system time of the children that a process has waited for, and of theirs; 0 if it is gone."""
+    try:
+        fields = _stat(pid)
+    except _GONE:
+        return 0
+    return int(fields[13]) + int(fields[14])
+
+
 def user_ticks(pid: int, tid: int) -> int:
     """The time that one thread has computed, outside of the kernel, in clock ticks; 0 if it is gone."""
     try:

@@ -29,6 +29,8 @@ class Cost(NamedTuple):
 
     wall_s: float  # from the program's start to its end
     strace_s: float  # processor time of strace
+    program_s: float  # processor time of the program and its descendants, as far as they have ended; 0: attached
+    holds: int  # times that all was stopped to be observed
     held_s: float  # time during which all was stopped to be observed
     lines: int  # of strace's log
     log_bytes: int
@@ -158,6 +160,8 @@ def _recording(
     cost = Cost(
         session.wall_s,
         session.strace_s,
+        session.program_s,
+        holder.holds,
         holder.held_s,
         session.watch.lines,
         spool.size,

@@ -65,6 +65,7 @@ class Session:
         self.interrupted = False
         self.wall_s = 0.0
         self.strace_s = 0.0  # processor time of strace
+        self.program_s = 0.0  # of all that it started and that has ended
         self._out = out
         self._check_every_s = check_every_s
         self._duration_s = duration_s
@@ -210,7 +211,9 @@ class Session:
             self._abandon()
         if self._fifo >= 0:
             os.close(self._fifo)
-        self.strace_s = proc.cpu_ticks(self.pid) / os.sysconf("SC_CLK_TCK")
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)  # its times are complete, and still to be read
+        ticks = os.sysconf("SC_CLK_TCK")
+        self.strace_s, self.program_s = proc.cpu_ticks(self.pid) / ticks, proc.reaped_ticks(self.pid) / ticks
         self.status = self._process.wait()
         self.wall_s = time.monotonic() - self._begin
         if self.perf is not None:

@@ -60,6 +60,12 @@ class RecordedTrace:
         return header._replace(note="; ".join(notes) or None)
 
     @property
+    def faults(self) -> tuple[int, int, int]:
+        """(page faults seen, those of them that became events, records lost); complete when `events()` has ended."""
+        merger = self.merger
+        return (merger.faults_seen, merger.faults_kept, self._reader.lost) if merger else (0, 0, 0)
+
+    @property
     def ordered(self) -> bool:
         """Whether it is known in which order threads changed an address space at the same time."""
         return self._perf is not None and self._perf.mode is not None and self._perf.mode.locks
