@@ -6,7 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-postgresql crash check lint types bench docs clean
+NIGHTLY ?= 500
+
+.PHONY: demo test test-postgresql crash nightly check lint types bench docs clean
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (PYTHON=… names one)"; exit 1; }
@@ -25,6 +27,9 @@ test-postgresql: $(STAMP)  ## the tests of the store and the commands, on a priv
 
 crash: $(STAMP)  ## 250 writers killed at random moments
 	VMASTORE_CRASHES=50 $(BIN)/python -m pytest -n 2 tests/store/test_crash.py
+
+nightly: $(STAMP)  ## planted differences in their full number and sizes: about an hour
+	$(BIN)/python tests/replay/planting.py --count $(NIGHTLY)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

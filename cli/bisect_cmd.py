@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vmastore.cli import bisect_parts
+from vmastore.cli import bisect_git, bisect_parts, bisect_runs
 from vmastore.cli.bisect_show import event_text, show_found, side_dict
 from vmastore.cli.common import (
     FaultsOption,
@@ -22,18 +22,25 @@ from vmastore.cli.common import (
     echo_json,
     open_existing,
     open_target,
+    pick_mm,
 )
 from vmastore.errors import InputError
 
 if TYPE_CHECKING:
-    from vmastore.replay.bisect import Flip, Judge
+    from vmastore.replay.bisect import Flip, Judge, Run
     from vmastore.replay.trace import StoredTrace
 
-bisect = typer.Typer(no_args_is_help=True, help="Find the event that changed an outcome.", rich_markup_mode=None)
+bisect = typer.Typer(
+    cls=bisect_git.TermsGroup,
+    no_args_is_help=True,
+    help="Find the event that changed an outcome.",
+    rich_markup_mode=None,
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group."""
+    bisect_git.register(bisect)
     app.add_typer(bisect, name="bisect")
 
 
@@ -46,6 +53,9 @@ def find(
     ] = None,
     sql: Annotated[
         str | None, typer.Option("--sql", help="SELECT over vmas as of the event; holds if its first value is true.")
+    ] = None,
+    command: Annotated[
+        str | None, typer.Option("--command", help="Shell command asked as by `bisect run`; it says good, then bad.")
     ] = None,
     against: Annotated[str | None, typer.Option("--against", help="The other rule set.")] = None,
     against_rule: Annotated[
@@ -77,9 +87,9 @@ def find(
     """
     check_faults(faults)
     other_side = bool(against or against_rule or against_faults or against_max_map_count is not None)
-    asked = [when is not None, sql is not None, other is not None, other_side]
+    asked = [when is not None, sql is not None, command is not None, other is not None, other_side]
     if sum(asked) > 1:
-        raise InputError("bisect find answers one question: --when, --sql, --against… or another run")
+        raise InputError("bisect find answers one question: --when, --sql, --command, --against… or another run")
     if not any(asked) and not rule:
         raise InputError(
             "bisect find needs a question: --when PREDICATE, --sql QUERY, --against KERNEL or another run"
@@ -88,15 +98,57 @@ def find(
     with open_existing(store) as opened:
         trace, at = open_target(opened, target)
         rules = choose_rules(trace.header, kernel, rule)
+        if command is not None:
+            _command(trace, at, rules, command, pick_mm(trace, mm, at), options, as_json)
+            return
         if when is not None or sql is not None:
             _holds(trace, at, rules, _judge(trace, when, sql, mm), options, every, as_json)
             return
-        side = bisect_parts.Side(rules, options)
-        if other is None:
-            theirs = bisect_parts.other_side(
-                trace, side, kernel, against, against_rule, against_faults, against_max_map_count
+        if other is not None:
+            that, until = open_target(opened, other)
+            theirs = choose_rules(that.header, kernel, rule)
+            number = other_mm if other_mm is not None else mm if that.info.trace == trace.info.trace else None
+            bisect_runs.two_runs(
+                _run(trace, at, mm, rules, options), _run(that, until, number, theirs, options), every, as_json
             )
-            bisect_parts.rule_sets(trace, at, side, theirs, every, as_json)
+            return
+        side = bisect_parts.Side(rules, options)
+        against_side = bisect_parts.other_side(
+            trace, side, kernel, against, against_rule, against_faults, against_max_map_count
+        )
+        bisect_parts.rule_sets(trace, at, side, against_side, every, as_json)
+
+
+def _run(trace: StoredTrace, at: int, mm: int | None, rules: Any, options: dict[str, Any]) -> Run:
+    from vmastore.replay.bisect import Run
+
+    return Run(trace, pick_mm(trace, mm, at), rules, at, options)
+
+
+def _command(
+    trace: StoredTrace, at: int, rules: Any, text: str, mm: int, options: dict[str, Any], as_json: bool
+) -> None:
+    from vmastore.cli.bisect_run import Command, search
+    from vmastore.replay.bisect import look
+    from vmastore.replay.bisect.steps import Found
+
+    name = trace.header.name
+    step, asked = search(Command(["sh", "-c", text], trace, rules, options, mm), at)
+    if not isinstance(step, Found):
+        first, last = step  # type: ignore[misc]
+        if as_json:
+            echo_json(
+                {"found": None, "command": text, "kernel": rules.name, "between": [first, last], "asked": asked}
+            )
+        else:
+            echo(f"one of the events {name}@{first} to {name}@{last}: the command skips what lies between")
+        raise typer.Exit(1)
+    seen = look(trace, step.seq, rules, **options)
+    if as_json:
+        echo_json({"found": step.seq, "command": text, "kernel": rules.name, "asked": asked, **side_dict(seen)})
+        return
+    echo(f"first event that `{text}` calls bad: {name}@{step.seq}  ({rules.name}; {asked} states asked about)")
+    show_found(seen)
 
 
 def _judge(trace: StoredTrace, when: str | None, sql: str | None, mm: int | None) -> Judge:

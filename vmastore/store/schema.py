@@ -237,3 +237,29 @@ lost_merge_t = Table(
     Column("right_end", BigInteger, nullable=False, comment="end of the upper VMA"),
     Column("reason", Text, nullable=False, comment="the first reason why they are not one"),
 )
+
+bisect_t = Table(
+    "bisect_t",
+    metadata,
+    Column("bisect", Integer, primary_key=True, comment="number of the bisection; there is one at a time"),
+    Column("trace", Integer, ForeignKey("trace_t.trace"), nullable=False, comment="its trace"),
+    Column("kernel", Text, nullable=False, comment="rule set"),
+    Column("options", Text, nullable=False, comment="JSON: fault policy, map limit"),
+    Column("mm", Integer, nullable=False, comment="address space that is looked at"),
+    Column("last", Integer, nullable=False, comment="last event after which that has a state"),
+    Column("term_old", Text, nullable=False, comment="term for the state before the change: good, old, …"),
+    Column("term_new", Text, nullable=False, comment="term for the state after it: bad, new, …"),
+    Column("started_at", Text, nullable=False, comment="UTC time"),
+)
+
+bisect_mark_t = Table(
+    "bisect_mark_t",
+    metadata,
+    Column("bisect", Integer, ForeignKey("bisect_t.bisect"), primary_key=True, comment="its bisection"),
+    Column("n", Integer, primary_key=True, autoincrement=False, comment="order, from 1"),
+    Column("verdict", Text, nullable=False, comment="old, new or skip"),
+    Column("low", Integer, nullable=False, comment="first event that is marked"),
+    Column("high", Integer, nullable=False, comment="last event that is marked: the same one but for skip"),
+    Column("source", Text, nullable=False, comment="user, or run: a command said so"),
+    sqlite_with_rowid=False,
+)

@@ -3,16 +3,21 @@
 from vmastore.replay.bisect.find import Flip, flips
 from vmastore.replay.bisect.judge import Judge, PredicateJudge, SqlJudge
 from vmastore.replay.bisect.part import Difference, differ, differences
+from vmastore.replay.bisect.runs import Comparison, Parting, Run, compare
 from vmastore.replay.bisect.tracker import Found, Tracker, look
 
 __all__ = [
+    "Comparison",
     "Difference",
     "Flip",
     "Found",
     "Judge",
+    "Parting",
     "PredicateJudge",
+    "Run",
     "SqlJudge",
     "Tracker",
+    "compare",
     "differ",
     "differences",
     "flips",
