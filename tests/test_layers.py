@@ -25,7 +25,6 @@ PUBLIC = {
     "expand_stack",
     "why_not_one",
     "Oops",
-    "UNSURE_FORKED",
 }
 PRIVATE = {
     "vma_merge_existing",

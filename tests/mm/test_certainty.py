@@ -11,11 +11,13 @@ from operations import Op, brk, copy, extend, modify, new
 
 from vmastore.mm.mm import Mm
 from vmastore.mm.rules import PRESETS
-from vmastore.mm.vma import AnonVma
+from vmastore.mm.unknown import UNSURE_BASE
+from vmastore.mm.vma import AnonVma, BaseAnon
 
 # what a VMA may be: unwritten, written alone, written with the others of its kind, inherited while written
 STATES = ("w", "W", "T", "F")
 UNKNOWN = {"1": ("w", "W", "T"), "2": ("w", "W", "T", "F")}  # unsure; unsure since before a fork
+BASES = "Bb"  # of a first observation: written, or not known to be
 SHARES = "PCN"  # written with the anon_vma of that VMA
 GEOMETRIES: dict[str, tuple[str, str, Op]] = {
     "new": ("PPP   NNN", "PN", new(3, 6)),
@@ -43,7 +45,9 @@ def _space(drawing: str, letters: str, states: tuple[str, ...], kernel: str) -> 
         if vma.vm_start == at(15):  # a copy merges where the page offsets go on
             vma.attrs = vma.attrs.with_delta(-12)
         vma.unsure = int(state) if state in UNKNOWN else 0
-        if state in "WTF":
+        if state in BASES:
+            vma.unsure, vma.base = UNSURE_BASE, BaseAnon(state == "B")
+        if state in "WTFB":
             vma.anon_vma = common if state == "T" else AnonVma()
             vma.chain = (vma.anon_vma, AnonVma()) if state == "F" else (vma.anon_vma,)
     _share(mm, letters, states)
@@ -53,7 +57,10 @@ def _space(drawing: str, letters: str, states: tuple[str, ...], kernel: str) -> 
 def _share(mm: Mm, letters: str, states: tuple[str, ...]) -> None:
     vmas = {vma.label: vma for vma in mm.vmas()}
     for letter, state in zip(letters, states, strict=True):
-        if state in SHARES:
+        if state.upper() in SHARES and state.islower():
+            other = vmas[state.upper()]
+            vmas[letter].anon_vma, vmas[letter].chain = other.anon_vma, other.chain
+        elif state in SHARES:
             anon = vmas[state].anon_vma
             assert anon is not None
             vmas[letter].anon_vma, vmas[letter].chain = anon, (anon,)
@@ -80,6 +87,32 @@ def test_certain_decisions_do_not_depend_on_unknowns(geometry: str, kernel: str)
     wrong, letters = [], GEOMETRIES[geometry][1]
     for states in product((*STATES, *UNKNOWN), repeat=len(letters)):
         answers = {_decided(geometry, reading, kernel)[0] for reading in _readings(letters, states)}
+        if _decided(geometry, states, kernel)[1] != (len(answers) == 1):
+            wrong.append((states, answers))
+    assert not wrong
+
+
+def _base_readings(letters: str, states: tuple[str, ...], done: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every way in which what was open at first may turn out: alone, inherited, shared with an earlier one."""
+    if len(done) == len(states):
+        yield done
+        return
+    state = states[len(done)]
+    choices = [state]
+    if state in BASES:
+        shared = [letters[n].lower() for n, read in enumerate(done) if states[n] in BASES and read in "WF"]
+        choices = [*("W", "F"), *shared, *(["w"] if state == "b" else [])]
+    for choice in choices:
+        yield from _base_readings(letters, states, (*done, choice))
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.8", "6.12", "6.18"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_certain_decisions_do_not_depend_on_what_was_before(geometry: str, kernel: str) -> None:
+    """The same for VMAs of which a first observation leaves open with whom they share, and since when."""
+    wrong, letters = [], GEOMETRIES[geometry][1]
+    for states in product(("w", "W", "F", *BASES), repeat=len(letters)):
+        answers = {_decided(geometry, reading, kernel)[0] for reading in _base_readings(letters, states)}
         if _decided(geometry, states, kernel)[1] != (len(answers) == 1):
             wrong.append((states, answers))
     assert not wrong

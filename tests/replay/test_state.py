@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from trace_walk import FILES, Walk, header
 
-from vmastore.events import Event
+from vmastore.events import Event, TraceHeader
 from vmastore.importers.detect import open_traces
 from vmastore.mm.mm import Env, Mm
 from vmastore.mm.rules import preset, resolve
@@ -111,12 +111,30 @@ def test_random_calls_on_real_kernels_go_on_the_same(corpus: Path, name: str) ->
     assert hop_reader(path, 211) > 0
 
 
+def test_what_an_attach_left_open_comes_back() -> None:
+    """Pieces of one VMA still have one base after a snapshot, other VMAs another, and the exec is remembered."""
+    head = TraceHeader("t", "t", "record", faults="recorded")
+    world = World(head, [], preset("6.12"))
+    rows = [
+        [0x10000, 0x18000, "rw-p", 0, "00:00", 0, "", None, True],
+        [0x20000, 0x21000, "rw-p", 0, "00:00", 0, "", None, None],
+    ]
+    world.apply(Event(1, 1, 1, 1, None, "maps", ("baseline", 2, None, rows), None, 0))
+    world.apply(Event(2, 1, 1, 1, None, "mprotect", (0x12000, 0x1000, 1), 0, 0))
+    world.apply(Event(3, 2, 2, 2, None, "execve", ("/x", None, 3), 0, 0))
+    back = decode(encode(world), World(head, [], preset("6.12")))
+    bases = [vma.base for vma in back.mms[1].vmas()]
+    assert bases[0] is bases[1] is bases[2] is not None and bases[3] not in (None, bases[0])
+    assert [b.written for b in bases if b] == [True, True, True, False] and back.mms[1].attached
+    assert back.begun == {3} and encode(back) == encode(world)
+
+
 def test_every_field_is_accounted_for() -> None:
     """A field added to the model is either in a snapshot or known not to be state: this list is the proof."""
     assert not set(MM_VALUES) & MM_STRUCTURE
     assert set(Mm.__slots__) == set(MM_VALUES) | MM_STRUCTURE
     assert set(Vma.__slots__) == {
-        "anon_vma", "attrs", "chain", "label", "next", "prev", "unsure", "vm_end", "vm_start",
+        "anon_vma", "attrs", "base", "chain", "label", "next", "prev", "unsure", "vm_end", "vm_start",
     }  # fmt: skip
     assert set(File.__slots__) == set(FILE_VALUES)
     assert set(UffdCtx.__slots__) == {"features", "file", "released"}

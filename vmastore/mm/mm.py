@@ -59,7 +59,7 @@ class Env:
         if self.faults == "written":
             prepare()
         if self.faults != "recorded":
-            vma.unsure = max(vma.unsure, 1)
+            vma.unsure |= not vma.unsure & 3
 
 
 class Mm:
@@ -70,6 +70,7 @@ class Mm:
     """
 
     __slots__ = (
+        "attached",
         "brk",
         "cached",
         "complete",
@@ -119,6 +120,7 @@ class Mm:
         self.start_brk = 0
         self.brk = 0
         self.start_stack = 0  # an address of the main stack
+        self.attached = False  # observed after it had run for a while: VMAs may have a `base`
         self.complete = False  # a baseline or an exec gave its whole content
         self.inferred = 0  # VMAs that must have existed but that no event made
         self.def_flags = 0

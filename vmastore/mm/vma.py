@@ -81,6 +81,19 @@ class AnonVma:
         return f"AnonVma#{self.number}"
 
 
+class BaseAnon:
+    """What an observation of a process that ran before the trace leaves open about one of its VMAs.
+
+    Whether it is written, if `written` does not say so; with which other VMAs of that observation it
+    shares its anon_vma; and how long its anon_vma_chain is. Pieces of one VMA have one BaseAnon.
+    """
+
+    __slots__ = ("written",)
+
+    def __init__(self, written: bool) -> None:
+        self.written = written
+
+
 class UffdCtx:
     """struct userfaultfd_ctx: compared by identity."""
 
@@ -224,10 +237,11 @@ class Vma:
 
     chain: the anon_vmas of its anon_vma_chain, newest first (empty: unfaulted, one: singular,
     more: inherited through fork while written).
-    unsure: the trace does not show whether it has been written (anon_vma is then a guess).
+    unsure: the trace does not show whether it has been written (anon_vma is then a guess): kinds of
+    merge/certainty.py. base: what was open when the trace began, while that is so.
     """
 
-    __slots__ = ("anon_vma", "attrs", "chain", "label", "next", "prev", "unsure", "vm_end", "vm_start")
+    __slots__ = ("anon_vma", "attrs", "base", "chain", "label", "next", "prev", "unsure", "vm_end", "vm_start")
 
     def __init__(
         self,
@@ -245,6 +259,7 @@ class Vma:
         self.chain = chain
         self.label = label  # name of a special mapping ("[vdso]", "[stack]"), kept by its pieces
         self.unsure = 0
+        self.base: BaseAnon | None = None
         self.prev: Vma
         self.next: Vma
 

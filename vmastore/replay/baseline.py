@@ -23,7 +23,8 @@ from vmastore.mm.flags import (
     vmflags_from_perms,
 )
 from vmastore.mm.mm import Mm
-from vmastore.mm.vma import AnonVma, File, Vma
+from vmastore.mm.unknown import UNSURE, UNSURE_BASE
+from vmastore.mm.vma import AnonVma, BaseAnon, File, Vma
 
 # name -> flags besides the permissions, where smaps was not read
 _SPECIAL = {
@@ -39,8 +40,12 @@ UNKNOWN_INODE = -1  # of a line that nobody observed
 class Builder:
     """Makes VMAs of observed lines; the lines of one file share one open file description."""
 
-    def __init__(self, mm: Mm, files: dict[Identity, File], known: Iterable[File] = ()) -> None:
+    def __init__(
+        self, mm: Mm, files: dict[Identity, File], known: Iterable[File] = (), *, attached: bool = False
+    ) -> None:
+        """attached: the process had run, so which VMAs share an anon_vma, and since which fork, is open."""
         self.mm = mm
+        self.attached = attached
         self.files = files
         for file in known:
             if file.dev is not None and file.inode is not None and file.path is not None:
@@ -71,7 +76,10 @@ class Builder:
             vma.anon_vma = AnonVma()
             vma.chain = (vma.anon_vma,)
         elif line.written is None and flags & VM_WRITE and self.mm.env.faults != "recorded":
-            vma.unsure = 1
+            vma.unsure = UNSURE
+        if self.attached:
+            vma.base = BaseAnon(bool(line.written))
+            vma.unsure |= UNSURE_BASE
 
     def _file(self, line: ObservedVma) -> File | None:
         if line.name in _SPECIAL:
@@ -131,10 +139,17 @@ def set_labels(mm: Mm, lines: Iterable[ObservedVma]) -> None:
             mm.start_stack = line.end - 8
 
 
-def load(mm: Mm, lines: list[ObservedVma], files: dict[Identity, File], known: Iterable[File] = ()) -> None:
-    """Make mm what `lines` show (a baseline)."""
+def load(
+    mm: Mm,
+    lines: list[ObservedVma],
+    files: dict[Identity, File],
+    known: Iterable[File] = (),
+    *,
+    attached: bool = False,
+) -> None:
+    """Make mm what `lines` show (a baseline). attached: of a process that had run, not of a new image."""
     mm.clear()
-    builder = Builder(mm, files, known)
+    builder = Builder(mm, files, known, attached=attached)
     last = mm.head
     for line in lines:
         vma = builder.vma(line)
@@ -142,7 +157,7 @@ def load(mm: Mm, lines: list[ObservedVma], files: dict[Identity, File], known: I
         last = vma
     _share_anon_vmas(mm)
     set_labels(mm, lines)
-    mm.complete = True
+    mm.complete, mm.attached = True, attached
 
 
 def _share_anon_vmas(mm: Mm) -> None:

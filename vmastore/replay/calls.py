@@ -199,6 +199,7 @@ def _exec(world: World, mm: Mm, event: Event) -> None:
     fresh.merge_any = mm.merge_any
     fresh.persona = mm.persona
     world.limits.executed(mm, event, fresh)
+    world.begun.add(new)
     world.adopt(fresh)
 
 

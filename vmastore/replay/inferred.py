@@ -5,7 +5,8 @@ from __future__ import annotations
 from vmastore.events import Event
 from vmastore.mm.flags import PAGE_SIZE, VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS
 from vmastore.mm.mm import Mm
-from vmastore.mm.vma import Vma
+from vmastore.mm.unknown import UNSURE, UNSURE_BASE
+from vmastore.mm.vma import BaseAnon, Vma
 from vmastore.syscalls import uapi
 from vmastore.syscalls.common import page_align
 
@@ -53,7 +54,7 @@ def fill_holes(mm: Mm, start: int, end: int) -> None:
         if vma.vm_start > start:
             hole_end = min(end, vma.vm_start)
             inferred = Vma(start, hole_end, mm.env.table.get(VM_DATA_DEFAULT_FLAGS | VM_ACCOUNT))
-            inferred.unsure = 1
+            inferred.unsure, inferred.base = UNSURE | UNSURE_BASE, BaseAnon(False)
             mm.insert_after(vma.prev, inferred)
             mm.inferred += 1
             mm.env.inferred += 1

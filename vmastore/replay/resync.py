@@ -17,13 +17,13 @@ def clone_mm(mm: Mm) -> Mm:
     last = copy.head
     for vma in mm.vmas():
         twin = Vma(vma.vm_start, vma.vm_end, vma.attrs, vma.anon_vma, vma.chain, vma.label)
-        twin.unsure = vma.unsure
+        twin.unsure, twin.base = vma.unsure, vma.base
         copy.insert_after(last, twin)
         last = twin
     copy.start_brk, copy.brk, copy.start_stack = mm.start_brk, mm.brk, mm.start_stack
     copy.def_flags, copy.merge_any, copy.mdwe, copy.persona = mm.def_flags, mm.merge_any, mm.mdwe, mm.persona
     copy.rlimits, copy.exec_rlimits = mm.rlimits, mm.exec_rlimits
-    copy.complete, copy.inferred = mm.complete, mm.inferred
+    copy.attached, copy.complete, copy.inferred = mm.attached, mm.complete, mm.inferred
     copy.pmds = set(mm.pmds)
     copy.dirty = None if mm.dirty is None else []
     return copy
@@ -89,4 +89,5 @@ def _inherit(fresh: Vma, line: ObservedVma, stale: list[Vma]) -> None:
         attrs = attrs.with_delta(old_attrs.delta, old_attrs.anon_delta)
     fresh.attrs = attrs
     if fresh.anon_vma is None:
-        fresh.anon_vma, fresh.chain, fresh.unsure = best.anon_vma, best.chain, best.unsure
+        fresh.anon_vma, fresh.chain = best.anon_vma, best.chain
+        fresh.unsure, fresh.base = best.unsure, best.base

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 
 from vmastore.events import Event, ObservedVma
 from vmastore.mm.flags import perms
-from vmastore.mm.merge import UNSURE_FORKED
 from vmastore.mm.mm import Mm
+from vmastore.mm.unknown import UNSURE, UNSURE_FORKED, UNSURE_KINDS, Assigned, assignments
 from vmastore.mm.vma import AnonVma, Vma
+from vmastore.replay.maps import observe
 from vmastore.replay.resync import clone_mm
 from vmastore.replay.world import Outcome, World
 
@@ -63,21 +64,58 @@ def alternatives(
 
 def _trials(world: World, event: Event, before: Mm, outcome: Outcome) -> Iterator[tuple[Mm, Outcome]]:
     ranges = [(d.vm_start, d.vm_end) for d in outcome.decisions]
-    unsure = [v for v in before.vmas() if v.unsure and _touches(v, ranges)][:_MOST]
+    copied = _source(event)
+    edges = {edge for at in ranges for edge in at}
+    unsure = [v for v in before.vmas() if v.unsure and _touches(v, [*ranges, *copied])]
+    unsure = sorted(unsure, key=lambda v: not {v.vm_start, v.vm_end} & edges)[:_MOST]
     kept = world.mms.get(event.mm)
-    for links in product(*(range(3 if v.unsure == UNSURE_FORKED else 2) for v in unsure)):
-        trial = clone_mm(before)
-        for vma, count in zip(unsure, links, strict=True):
-            _set_state(trial, vma.vm_start, count)
-        world.mms[event.mm] = trial
-        tried = world.apply(event)
-        if kept is not None:
-            world.mms[event.mm] = kept
-        yield trial, tried
+    for assigned in assignments(list(dict.fromkeys(v.base for v in unsure if v.base is not None))):
+        for links in product(*(_links(v, assigned) for v in unsure)):
+            trial = clone_mm(before)
+            _assign(trial, assigned)
+            for vma, count in zip(unsure, links, strict=True):
+                if count is not None:
+                    _set_state(trial, vma.vm_start, count)
+            world.mms[event.mm] = trial
+            tried = world.apply(event)
+            if kept is not None:
+                world.mms[event.mm] = kept
+            yield trial, tried
+
+
+def _source(event: Event) -> list[tuple[int, int]]:
+    """What an mremap copies: its decisions name the place of the copy only."""
+    return [(event.args[0], event.args[0] + max(event.args[1], 1))] if event.call == "mremap" else []
 
 
 def _touches(vma: Vma, ranges: list[tuple[int, int]]) -> bool:
     return any(vma.vm_start <= end and start <= vma.vm_end for start, end in ranges)
+
+
+def _links(vma: Vma, assigned: Assigned) -> Iterable[int | None]:
+    """Lengths of its chain to be tried; None: as it is."""
+    if vma.base is not None and assigned[vma.base][0] is not None:
+        return (None,)
+    if vma.unsure & UNSURE_FORKED:
+        return range(3)
+    return range(2) if vma.unsure & UNSURE else (None,)
+
+
+def _assign(mm: Mm, assigned: Assigned) -> None:
+    """Settle what the first observation left open, for every piece of the VMAs concerned."""
+    guesses = {v.anon_vma: v.base for v in mm.vmas() if v.base in assigned and v.anon_vma is not None}
+    for vma in mm.vmas():
+        if vma.base is None:
+            base = guesses.get(vma.anon_vma) if vma.anon_vma is not None else None
+            if base is not None and assigned[base][1] == 1:  # borrowed from it
+                vma.anon_vma = assigned[base][0]
+                vma.chain = () if vma.anon_vma is None else (vma.anon_vma,)
+        elif vma.base in assigned:
+            anon, links = assigned[vma.base]
+            if anon is not None:
+                vma.anon_vma, vma.chain = anon, (anon, *(AnonVma() for _ in range(links - 1)))
+                vma.unsure = 0
+            vma.base, vma.unsure = None, vma.unsure & UNSURE_KINDS
 
 
 def _set_state(mm: Mm, start: int, links: int) -> None:
@@ -97,5 +135,7 @@ def _explains(mm: Mm, seen: dict[int, ObservedVma]) -> bool:
     for vma in mm.vmas():
         line = seen.get(vma.vm_start)
         if line is None or line.end != vma.vm_end or line.perms != perms(vma.attrs.vm_flags):
+            return False
+        if line.vm_flags is not None and set(line.vm_flags.split()) != set((observe(mm, vma).vm_flags or "").split()):
             return False
     return True

@@ -20,10 +20,10 @@ from operator import sub
 from typing import Any
 
 from vmastore.mm.mm import Config, Env, Mm
-from vmastore.mm.vma import AnonVma, File, Mempolicy, UffdCtx, Vma
+from vmastore.mm.vma import AnonVma, BaseAnon, File, Mempolicy, UffdCtx, Vma
 from vmastore.replay.world import World, config_of
 
-FORMAT = 1
+FORMAT = 2
 # what of an Mm is rebuilt from its VMAs, a cache, or handed over between two steps
 MM_STRUCTURE = frozenset(
     ("cached", "config", "decisions", "dirty", "env", "head", "index", "map_count", "pmds", "rules", "tail", "vmi")
@@ -61,9 +61,9 @@ class _Columns:
 
 def encode(world: World) -> bytes:
     """The state of `world` after the last event applied."""
-    attrs, anons, chains = _Numbers(), _Numbers(1), _Numbers(2)
+    attrs, anons, chains, bases = _Numbers(), _Numbers(1), _Numbers(2), _Numbers()
     columns = _Columns()
-    spaces = [_encode_mm(mm, attrs, anons, chains, columns) for mm in world.mms.values()]
+    spaces = [_encode_mm(mm, attrs, anons, chains, bases, columns) for mm in world.mms.values()]
     files, policies, uffds = _Numbers(1), _Numbers(1), _Numbers(1)
     _encode_attrs(attrs, files, policies, uffds, columns)
     chain_rows = [[anons[a] for a in c] for c in chains]
@@ -83,6 +83,8 @@ def encode(world: World) -> bytes:
         "env": [world.env.zero_dev, world.env.inferred],
         "config": _changed_config(world),
         "limits": world.limits.state(world.mms),
+        "bases": [base.written for base in bases],
+        "begun": sorted(world.begun),
         "oops": world.oops,
         **_encode_files(world, files),
         "columns": columns.spec,
@@ -91,7 +93,9 @@ def encode(world: World) -> bytes:
     return b"".join((len(text).to_bytes(4, "little"), text, *columns.parts))
 
 
-def _encode_mm(mm: Mm, attrs: _Numbers, anons: _Numbers, chains: _Numbers, columns: _Columns) -> dict[str, Any]:
+def _encode_mm(
+    mm: Mm, attrs: _Numbers, anons: _Numbers, chains: _Numbers, bases: _Numbers, columns: _Columns
+) -> dict[str, Any]:
     vmas = list(mm.vmas())
     starts, ends = [v.vm_start for v in vmas], [v.vm_end for v in vmas]
     bounds = [0] * (2 * len(vmas))  # the hole below each, and its length
@@ -106,6 +110,7 @@ def _encode_mm(mm: Mm, attrs: _Numbers, anons: _Numbers, chains: _Numbers, colum
     columns.add([b - a for a, b in zip([0, *pmds], pmds, strict=False)])
     return {
         "labels": [[n, v.label] for n, v in enumerate(vmas) if v.label is not None],
+        "bases": [[n, bases[v.base]] for n, v in enumerate(vmas) if v.base is not None],
         "values": [getattr(mm, name) for name in MM_VALUES],
     }
 
@@ -188,8 +193,10 @@ def decode(data: bytes, world: World) -> World:
     attrs = _decode_attrs(world.env, [take() for _ in range(8)], files, policies, uffds)
     anons = _decode_anons(take())
     chains = [tuple(anons[n] for n in row) for row in head["chains"]]
+    bases = [BaseAnon(written) for written in head["bases"]]
+    world.begun.update(head["begun"])
     for space, own in zip(head["mms"], raw, strict=True):
-        mm = _decode_mm(world, space, own, attrs, anons, chains)
+        mm = _decode_mm(world, space, own, attrs, anons, chains, bases)
         world.mms[mm.number] = mm
     for entry in head["made"]:
         if isinstance(entry, int):
@@ -265,6 +272,7 @@ def _decode_mm(
     attrs: list[Any],
     anons: list[Any],
     chains: list[Any],
+    bases: list[BaseAnon],
 ) -> Mm:
     bounds, attr_of, anon_of, chain_of, unsure, pmds = columns
     values = dict(zip(MM_VALUES, space["values"], strict=True))
@@ -285,6 +293,8 @@ def _decode_mm(
             vma.unsure = doubt
     for n, label in space["labels"]:
         vmas[n].label = label
+    for n, number in space["bases"]:
+        vmas[n].base = bases[number]
     mm.fill(vmas)
     mm.pmds = set(accumulate(pmds))
     mm.dirty = [] if world.watch else None

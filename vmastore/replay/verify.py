@@ -8,6 +8,7 @@ from typing import Any
 
 from vmastore.events import Event, ObservedVma
 from vmastore.mm.mm import Mm
+from vmastore.mm.unknown import write_open
 from vmastore.mm.vma import File
 from vmastore.replay.maps import observe
 from vmastore.replay.resync import clone_mm, resync
@@ -105,7 +106,8 @@ class Verifier:
         return outcome
 
     def _may_settle(self, mm: Mm, event: Event) -> bool:
-        return self.world.env.faults != "recorded" and changes_vmas(event) and any(v.unsure for v in mm.vmas())
+        unknowns = self.world.env.faults != "recorded" or mm.attached or mm.inferred
+        return bool(unknowns) and changes_vmas(event) and any(v.unsure for v in mm.vmas())
 
     def _note(self, event: Event, outcome: Outcome, before: Mm | None) -> None:
         self._last[event.mm] = (event, outcome, before)
@@ -254,9 +256,8 @@ class Verifier:
             if line is None or not line.written:
                 continue
             vma = mm.vma_lookup(start)
-            if vma is not None and vma.unsure:
+            if vma is not None and write_open(vma):
                 self.report.settled += 1
-
                 anon_vma_prepare(mm, vma)
 
     def _forget_flags(self, seen: Lines, keys: set[int]) -> None:

@@ -20,6 +20,7 @@ from vmastore.replay.limits import Limits
 _CONFIG_INTS = ("max_map_count", "overcommit_memory", "mmap_min_addr", "stack_guard_gap")
 _CONFIG_FLAGS = ("anon_name", "userfaultfd", "ksm", "hugepage", "numa", "soft_dirty", "privileged")
 _KNOW_FILE_SYSTEMS = {"vmafuzz", "conform"}
+_BASELINES_OF_NEW_IMAGES = {"vmafuzz", "conform", "maprec", "vectors"}  # what was written before touches no call
 
 
 class Outcome:
@@ -116,6 +117,7 @@ class World:
         self.images: dict[Identity, File] = {}
         self.mms: dict[int, Mm] = {}
         self.limits = Limits()
+        self.begun: set[int] = set()  # address spaces whose exec the trace shows
         self.watch = False  # collect what changed in Mm.dirty
         self.oops = False
 
@@ -201,7 +203,9 @@ class World:
         """Make the address space what was observed (a baseline)."""
         mm = self.mm(number)
         known = [f for f in self.files.values() if f.path is not None]
-        load(mm, lines, self.images, known)
+        new_image = number in self.begun and not mm.map_count
+        attached = not new_image and self.header.format not in _BASELINES_OF_NEW_IMAGES
+        load(mm, lines, self.images, known, attached=attached)
         return mm
 
 

@@ -28,6 +28,7 @@ from vmastore.mm.flags import (
 )
 from vmastore.mm.merge import expand_stack
 from vmastore.mm.mm import Mm
+from vmastore.mm.unknown import UNSURE_BASE
 from vmastore.mm.vma import AnonVma, Vma
 
 _NOT_COMPARED = VM_ACCESS_FLAGS
@@ -40,7 +41,7 @@ def anon_vma_prepare(mm: Mm, vma: Vma) -> None:
         shared = _reusable(mm, vma, vma, vma.next, vma.next) or _reusable(mm, vma.prev, vma, vma.prev, vma)
         vma.anon_vma = shared or AnonVma()
         vma.chain = (vma.anon_vma,)
-    vma.unsure = 0
+    vma.unsure &= UNSURE_BASE
 
 
 def _reusable(mm: Mm, low: Vma, high: Vma | None, old: Vma, upper: Vma) -> AnonVma | None:

@@ -24,6 +24,7 @@ from vmastore.mm.flags import (
 )
 from vmastore.mm.merge import vma_modify_flags
 from vmastore.mm.mm import Mm
+from vmastore.mm.unknown import write_open
 from vmastore.mm.vma import Vma
 from vmastore.syscalls.common import covered, write_flags
 from vmastore.syscalls.fault import anon_vma_prepare, populate_vma
@@ -114,14 +115,21 @@ def _fixup(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, new: int, overcomm
         return -EPERM
     if new == old:
         return vma
+    drops = False  # VM_ACCOUNT goes with the last writable page, unless one has been written
     if new & VM_WRITE:
         if not old & (VM_ACCOUNT | VM_WRITE | VM_HUGETLB | VM_SHARED | VM_NORESERVE):
             if overcommit and mm.map_count + 2 < mm.config.max_map_count:
                 return -ENOMEM  # commit limit
             new |= VM_ACCOUNT
-    elif old & VM_ACCOUNT and mm.rules.mprotect_drops_account and vma.is_anonymous and vma.anon_vma is None:
-        new &= ~VM_ACCOUNT
+    elif old & VM_ACCOUNT and mm.rules.mprotect_drops_account and vma.is_anonymous:
+        drops = True
+        if vma.anon_vma is None:
+            new &= ~VM_ACCOUNT
+    unsure = drops and write_open(vma)
+    decided = len(mm.decisions)
     changed = vma_modify_flags(mm.vmi, prev, vma, start, end, new)
+    if unsure:
+        mm.decisions[decided:] = [d._replace(certain=False) for d in mm.decisions[decided:]]
     if isinstance(changed, int):
         return changed
     write_flags(mm, changed, new)

@@ -11,8 +11,8 @@ from vmastore.mm.flags import (
     VM_UFFD_FLAGS,
     VM_WIPEONFORK,
 )
-from vmastore.mm.merge import UNSURE_FORKED
 from vmastore.mm.mm import Mm
+from vmastore.mm.unknown import UNSURE_FORKED, write_open
 from vmastore.mm.vma import AnonVma, Vma
 from vmastore.syscalls.uapi import UFFD_FEATURE_EVENT_FORK
 
@@ -27,6 +27,7 @@ def dup_mmap(parent: Mm, number: int, alive: Iterable[Mm]) -> Mm:
     child.start_stack, child.complete = parent.start_stack, parent.complete
     child.def_flags = parent.def_flags & VM_NOHUGEPAGE
     child.merge_any, child.mdwe, child.persona = parent.merge_any, parent.mdwe, parent.persona
+    child.attached = parent.attached
     child.rlimits, child.exec_rlimits = parent.rlimits, parent.exec_rlimits
     child.pmds = set(parent.pmds)
     chains = _ChainCounts(parent, alive)
@@ -47,7 +48,7 @@ def _copy(vma: Vma, chains: _ChainCounts) -> Vma:
     if ctx is not None and not ctx.features & UFFD_FEATURE_EVENT_FORK:
         attrs = attrs.with_uffd(flags & ~VM_UFFD_FLAGS, None)
     copy = Vma(vma.vm_start, vma.vm_end, attrs, label=vma.label)
-    copy.unsure = UNSURE_FORKED if vma.unsure else 0
+    copy.unsure = UNSURE_FORKED if write_open(vma) else 0
     if flags & VM_WIPEONFORK:
         copy.unsure = 0
     elif vma.anon_vma is not None:

@@ -1,6 +1,5 @@
 """Merging and splitting VMAs: private, behind six functions and the entries that live beside them."""
 
-from vmastore.mm.merge.certainty import UNSURE_FORKED
 from vmastore.mm.merge.modify import (
     Oops,
     vma_merge_extend,
@@ -15,7 +14,6 @@ from vmastore.mm.merge.region import copy_vma, do_brk_flags, expand_stack, isola
 from vmastore.mm.merge.unmap import do_vmi_munmap
 
 __all__ = [
-    "UNSURE_FORKED",
     "Oops",
     "copy_vma",
     "do_brk_flags",

@@ -1,7 +1,8 @@
 """Would another answer to what the trace does not show change a merge decision?
 
-A trace without page faults does not show whether a VMA was written. Such a VMA is `unsure`; a
-decision that involves one is certain only if every possible state of it decides the same.
+A trace without page faults does not show whether a VMA was written; one that begins in the middle of a
+process's life does not show which of its first VMAs share an anon_vma. Such a VMA is `unsure`; a decision
+that involves one is certain only if every possible state of it decides the same.
 """
 
 from __future__ import annotations
@@ -9,37 +10,51 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
+from vmastore.mm.unknown import UNSURE_BASE, UNSURE_FORKED, UNSURE_KINDS, Assigned, State, assignments
 from vmastore.mm.vma import AnonVma, Vma
-
-State = tuple[AnonVma | None, int]  # anon_vma and the length of its chain
-
-UNSURE = 1  # written or not
-UNSURE_FORKED = 2  # and, if it was written at the last fork, inherited
 
 
 def state(vma: Vma) -> State:
     return vma.anon_vma, len(vma.chain)
 
 
-def possible(vma: Vma, others: list[Vma]) -> list[State]:
+def possible(vma: Vma, others: list[Vma], assigned: Assigned) -> list[State]:
     """Every state that an unsure VMA may be in; a sure one has just its own."""
-    if not vma.unsure:
-        return [state(vma)]
+    if vma.base is not None and assigned[vma.base][0] is not None:
+        return [assigned[vma.base]]
+    if not vma.unsure & UNSURE_KINDS:
+        return [_borrowed(vma, others, assigned)]
     fresh = AnonVma()
     states: list[State] = [(None, 0), (fresh, 1)]
-    states += [(o.anon_vma, 1) for o in others if o.anon_vma is not None and o is not vma]
-    if vma.unsure == UNSURE_FORKED:
+    for other in others:
+        if other is not vma:
+            anon, links = assigned.get(other.base, (None, 0)) if other.base is not None else (None, 0)
+            anon, links = (anon, links) if anon is not None else (other.anon_vma, 1)
+            states += [(anon, 1)] if anon is not None and links == 1 else []
+    if vma.unsure & UNSURE_FORKED:
         states.append((fresh, 2))
     return states
+
+
+def _borrowed(vma: Vma, others: list[Vma], assigned: Assigned) -> State:
+    """Its own state; written after the trace began, it borrowed a neighbour's anon_vma if that was singular."""
+    own = state(vma)
+    for other in others:
+        if other.base is not None and other.base is not vma.base and other.anon_vma is own[0] is not None:
+            return assigned[other.base] if assigned[other.base][1] == 1 else own
+    return own
 
 
 def is_certain(vmas: list[Vma], decide: Callable[..., str]) -> bool:
     """Whether `decide(*states)` gives one answer for all combinations of the VMAs' possible states."""
     if not any(v.unsure for v in vmas):
         return True
-    combos = product(*(possible(v, vmas) for v in vmas))
-    answers = {decide(*combo) for combo in combos}
-    return len(answers) == 1
+    answers: set[str] = set()
+    for assigned in assignments(list(dict.fromkeys(v.base for v in vmas if v.base is not None))):
+        answers.update(decide(*combo) for combo in product(*(possible(v, vmas, assigned) for v in vmas)))
+        if len(answers) > 1:
+            return False
+    return True
 
 
 def absorb_unsure(survivor: Vma, parts: tuple[Vma, ...]) -> None:
@@ -52,6 +67,11 @@ def absorb_unsure(survivor: Vma, parts: tuple[Vma, ...]) -> None:
             return
     all_parts = (survivor, *parts)
     if any(v.anon_vma is not None and not v.unsure for v in all_parts):
-        survivor.unsure = 0
-    else:
-        survivor.unsure = max(v.unsure for v in all_parts)
+        survivor.unsure, survivor.base = 0, None
+        return
+    bases = [v.base for v in all_parts if v.base is not None]
+    survivor.base = next((b for b in bases if b.written), bases[0] if bases else None)
+    kind = max(v.unsure & UNSURE_KINDS for v in all_parts)
+    if kind and any(v.anon_vma is not None and not v.unsure & UNSURE_KINDS for v in all_parts):
+        kind = 0  # a part of an open base is written, whichever anon_vma it has
+    survivor.unsure = kind | (UNSURE_BASE if survivor.base is not None else 0)

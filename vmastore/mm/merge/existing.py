@@ -14,7 +14,7 @@ neighbour, `*` the range:
 
 from __future__ import annotations
 
-from vmastore.mm.merge.certainty import State, absorb_unsure, is_certain
+from vmastore.mm.merge.certainty import absorb_unsure, is_certain
 from vmastore.mm.merge.predicates import (
     CLOSE,
     GAP,
@@ -28,6 +28,7 @@ from vmastore.mm.merge.predicates import (
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.rules import RuleSet
+from vmastore.mm.unknown import State
 from vmastore.mm.vma import Vma, VmaAttrs
 
 Whys = tuple[Reason | None, Reason | None]

@@ -10,7 +10,7 @@ the logic that mmap_region() had up to 6.11.
 
 from __future__ import annotations
 
-from vmastore.mm.merge.certainty import State, absorb_unsure, is_certain
+from vmastore.mm.merge.certainty import absorb_unsure, is_certain
 from vmastore.mm.merge.existing import dup_anon_vma, sticky_bits
 from vmastore.mm.merge.predicates import (
     CLOSE,
@@ -25,6 +25,7 @@ from vmastore.mm.merge.predicates import (
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.rules import RuleSet
+from vmastore.mm.unknown import State
 from vmastore.mm.vma import Vma, VmaAttrs
 
 Whys = tuple[Reason | None, Reason | None]

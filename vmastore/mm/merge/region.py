@@ -169,7 +169,7 @@ def copy_vma(
         source = merged if merged.vm_start <= vma.vm_start < merged.vm_end else vma
         return merged, source
     new = Vma(addr, end, attrs, vma.anon_vma, vma.chain, vma.label)
-    new.unsure = vma.unsure
+    new.unsure, new.base = vma.unsure, vma.base
     mm.insert_after(prev, new)
     mm.decisions.append(Decision(api, "none", addr, end, "", *why, certain=certain))
     return new, vma

@@ -47,7 +47,7 @@ def split_vma_unchecked(
         new = Vma(addr, end, vma.attrs, vma.anon_vma, vma.chain, vma.label)
         mm.set_end(vma, addr)
         mm.insert_after(vma, new)
-    new.unsure = vma.unsure
+    new.unsure, new.base = vma.unsure, vma.base
     case = "below" if new_below else "above"
     mm.decisions.append(Decision(api, "split", start, end, case, why[0], why[1], None, 0, addr))
     return new

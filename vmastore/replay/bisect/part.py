@@ -143,12 +143,13 @@ def _copy(mm: Mm, env: Env, contexts: dict[int, UffdCtx]) -> Mm:
             attrs.anon_delta,
         )
         twin = Vma(vma.vm_start, vma.vm_end, same, vma.anon_vma, vma.chain, vma.label)
-        twin.unsure = vma.unsure
+        twin.unsure, twin.base = vma.unsure, vma.base
         copy.insert_after(last, twin)
         last = twin
     copy.start_brk, copy.brk, copy.start_stack = mm.start_brk, mm.brk, mm.start_stack
     copy.def_flags, copy.merge_any, copy.mdwe, copy.persona = mm.def_flags, mm.merge_any, mm.mdwe, mm.persona
-    copy.complete, copy.inferred = mm.complete, mm.inferred
+    copy.rlimits, copy.exec_rlimits = mm.rlimits, mm.exec_rlimits
+    copy.attached, copy.complete, copy.inferred = mm.attached, mm.complete, mm.inferred
     copy.pmds = set(mm.pmds)
     copy.dirty = []
     if mm.dirty is not None:

@@ -1,0 +1,38 @@
+"""What a trace may leave open about the anon_vma of a VMA, and every way in which that may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vmastore.mm.vma import AnonVma, BaseAnon, Vma
+
+State = tuple[AnonVma | None, int]  # anon_vma and the length of its chain
+Assigned = dict[BaseAnon, State]
+
+UNSURE = 1  # written or not
+UNSURE_FORKED = 2  # and, if it was written at the last fork, inherited
+UNSURE_KINDS = UNSURE | UNSURE_FORKED
+UNSURE_BASE = 4  # its `base` is open; may come together with one of the others
+
+
+def write_open(vma: Vma) -> bool:
+    """Whether the trace leaves open if a VMA has been written."""
+    if vma.unsure & UNSURE_KINDS:
+        return True
+    return vma.base is not None and not vma.base.written and vma.anon_vma is None
+
+
+def assignments(bases: Sequence[BaseAnon]) -> Iterator[Assigned]:
+    """Every way in which what a first observation left open may be: unwritten, shared, alone, inherited."""
+
+    def extend(done: Assigned, left: Sequence[BaseAnon]) -> Iterator[Assigned]:
+        if not left:
+            yield done
+            return
+        fresh = AnonVma()
+        choices: list[State] = [] if left[0].written else [(None, 0)]
+        choices += dict.fromkeys(s for s in done.values() if s[0] is not None)
+        for choice in [*choices, (fresh, 1), (fresh, 2)]:
+            yield from extend({**done, left[0]: choice}, left[1:])
+
+    return extend({}, bases)
