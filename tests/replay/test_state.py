@@ -145,7 +145,7 @@ def test_every_field_is_accounted_for() -> None:
     }  # fmt: skip
     world = World(header(), FILES, preset("6.18"))
     assert set(vars(world)) == {
-        "header", "rules", "env", "infos", "files", "images", "mms", "limits", "watch", "oops",
+        "header", "rules", "env", "infos", "files", "images", "mms", "limits", "watch", "oops", "begun",
     }  # fmt: skip
     assert set(vars(world.limits)) == {"_guests", "_spaces"}
     assert set(vars(Env(preset("6.18")))) == {
