@@ -104,7 +104,7 @@ def test_a_release_in_between_is_resolved_switch_by_switch() -> None:
 
 @pytest.mark.parametrize(
     ("release", "broken"),
-    [("6.15.9", False), ("6.16.0", True), ("6.18.2", True), ("6.18.44", False), ("7.0.0", False)],
+    [("6.15.9", False), ("6.16.0", True), ("6.18.7", True), ("6.18.8", False), ("6.18.44", False), ("7.0.0", False)],
 )
 def test_the_use_after_free_of_mremap_is_where_it_was(release: str, broken: bool) -> None:
     """CVE-2026-23077 came with the rule of 6.16; the observed 6.18.44 has its fix."""

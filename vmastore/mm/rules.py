@@ -120,7 +120,7 @@ class RuleSet:
         "What mremap moves beside an unwritten neighbour merges unless it was inherited through fork, and the "
         "neighbour takes its anon_vma over. From 6.16 on, until this fix (CVE-2026-23077), an inherited one "
         "merged too, and the merged VMA was left without an anon_vma.",
-        backports={(6, 18): 44},
+        backports={(6, 18): 8},
     )
     uffd_merge_needs_event_remap: bool = _switch(
         (7, 3, 0),
