@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EFAULT, EINVAL
 
 import pytest
 
 from vmastore.mm.mm import Config, Env, Mm
 from vmastore.mm.rules import preset
 from vmastore.mm.vma import File
+from vmastore.syscalls.mmap import sys_mmap
 from vmastore.syscalls.mremap import sys_mremap
 from vmastore.syscalls.shm import sys_shmat
 from vmastore.syscalls.userfaultfd import uffd_ctx, uffdio_register
 
-ADDR, LENGTH = 0x100000000, 0x4000
+ADDR, LENGTH, PAGE = 0x100000000, 0x4000, 0x1000
 KERNELS = ["6.1", "6.8", "6.12", "6.18", "7.3"]
 
 
@@ -36,3 +37,17 @@ def test_a_segment_grows_in_place(kernel: str) -> None:
     mm = attached(kernel)
     assert sys_mremap(mm, ADDR, LENGTH, 2 * LENGTH, 0, 0) == ADDR
     assert [(vma.vm_start, vma.vm_end) for vma in mm.vmas()] == [(ADDR, ADDR + 2 * LENGTH)]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_segment_moves_alone(kernel: str, first: bool) -> None:
+    """Its file has its own get_unmapped_area: beside another VMA, before it or behind, mremap moves no segment."""
+    mm = attached(kernel)
+    other = ADDR + LENGTH if first else ADDR - PAGE
+    assert sys_mmap(mm, other, PAGE, 3, 0x32, None, 0) == other
+    start, away = min(ADDR, other), ADDR << 1
+    assert sys_mremap(mm, start, LENGTH + PAGE, LENGTH + PAGE, 3, away) == -EFAULT
+    moved = not first and mm.rules.mremap_multi_vma
+    assert [vma.vm_start for vma in mm.vmas()] == sorted([ADDR, away if moved else other])
+    assert sys_mremap(mm, ADDR, LENGTH, LENGTH, 3, away + LENGTH) == away + LENGTH

@@ -70,8 +70,9 @@ def _strip_source(mm: Mm, vma: Vma, new: Vma, start: int, end: int) -> None:
     if vma is not new and vma.vm_start == start and vma.vm_end == end:
         vma.anon_vma, vma.chain, vma.base = None, (), None
         vma.unsure = vma.unsure & UNSURE_KINDS and 1  # an unseen fault may come again
-        if mm.rules.dontunmap_resets_pgoff and vma.is_anonymous and vma.attrs.vm_file is None:
-            vma.attrs = vma.attrs.with_delta(0)
+        if mm.rules.dontunmap_resets_pgoff:  # the anonymous offset, which a private file mapping has besides its own
+            anonymous = vma.is_anonymous and vma.attrs.vm_file is None
+            vma.attrs = vma.attrs.with_delta(0 if anonymous else vma.attrs.delta)
     mm.touch(vma)
 
 
