@@ -21,3 +21,15 @@ def test_quick_benchmarks() -> None:
         assert results[name]["rate"] > 0
         assert results[name]["ratio"] > 0.01, (name, results[name])
     assert results["memory of import"]["MiB, four times the log"] < 500
+
+
+def test_quick_store_benchmark() -> None:
+    """The figures of the store beside sqlite3 alone; an event with its hash takes about 100 bytes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.store", "--quick", "--json"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert results["one batch"]["bytes_an_event"] < 105
+    assert results["one batch"]["baseline_per_second"] > 0
+    assert {"p50_us", "p95_us", "p99_us", "baseline_p99_us"} <= results["single appends"].keys()
