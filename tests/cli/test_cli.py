@@ -93,8 +93,8 @@ def test_import_and_export_are_inverse(filled: Shell) -> None:
     """Exported JSON lines import to the same events, hashes included."""
     filled.ok("export", "sample", "-o", "x.vmatrace.jsonl.gz")
     filled.ok("import", "x.vmatrace.jsonl.gz", "--name", "again")
-    heads = filled.ok("sql", "--no-headers", "SELECT head_hash FROM trace_t").split()
-    assert len(heads) == 2 and heads[0] == heads[1] and len(heads[0]) == 32
+    heads = json.loads(filled.ok("sql", "--json", "SELECT head_hash FROM trace_t"))
+    assert len(heads) == 2 and heads[0] == heads[1] and len(heads[0]["head_hash"]) == 32
 
 
 def test_replay_prints_maps(filled: Shell) -> None:
