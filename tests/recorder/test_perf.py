@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vmastore.importers.faults import Fault, FaultReader, Locked
-from vmastore.recorder.perf import Perf
+from vmastore.recorder.perf import Perf, buffer_kb
 
 PROGRAM = """
 import mmap, sys
@@ -60,3 +60,20 @@ def test_each_page_touched_is_a_fault(tmp_path: Path) -> None:
     assert len(runs) >= 1
     if perf.mode.name == "tracepoints and locks":
         assert any(isinstance(mark, Locked) for mark in marks), "mmap takes the lock"
+
+
+@pytest.mark.parametrize(
+    ("cpus", "lockable", "kilobytes"),
+    [
+        (2, None, 8192),
+        (64, None, 2048),
+        (2, 516 << 11, 512),
+        (2, (516 << 11) + (8 << 20), 4096),
+        (2, (516 << 11) - 1, 256),
+        (4, 1 << 10, 128),
+    ],
+    ids=["no-limit", "many-processors", "as-the-kernel-allows", "memlock-besides", "a-byte-less", "too-little"],
+)
+def test_the_buffers_are_as_large_as_is_allowed(cpus: int, lockable: int | None, kilobytes: int) -> None:
+    """Powers of two with a page more for each processor fit in what may be locked, down to a least size."""
+    assert buffer_kb(cpus, lockable) == kilobytes

@@ -9,7 +9,9 @@ everybody, in strace's own clock, and does not tell them apart.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
+import resource
 import select
 import shutil
 import signal
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _START_S = 10.0  # how long perf may take until it counts
+_LEAST_KB = 128  # of a buffer
 _END_S = 60.0  # and to write out what it holds
 
 
@@ -65,15 +68,21 @@ class Perf:
         if self._path is None:
             self.why_not = "perf is not installed (apt-get install linux-perf)"
             return
+        best = buffer_kb(os.cpu_count() or 1, _lockable())
         for mode in _MODES:
-            if self._try(mode, pid):
+            size = best
+            started = self._try(mode, pid, size)
+            while not started and size > _LEAST_KB and "mapping pages" in self._first_error():
+                size //= 2  # the user has other buffers
+                started = self._try(mode, pid, size)
+            if started:
                 self.mode = mode
                 return
 
-    def _try(self, mode: Mode, pid: int) -> bool:
+    def _try(self, mode: Mode, pid: int, size_kb: int) -> bool:
         assert self._path is not None
         control, ack = os.pipe(), os.pipe()
-        line = [self._path, "record", "-q", "-B", "-N", "-c", "1", "-m", _buffer(), "-D", "-1"]
+        line = [self._path, "record", "-q", "-B", "-N", "-c", "1", "-m", f"{size_kb}K", "-D", "-1"]
         line += [f"--control=fd:{control[0]},{ack[1]}", "-o", str(self._output), *mode.options, "-p", str(pid)]
         with self._errors.open("wb") as errors:
             process = subprocess.Popen(
@@ -139,12 +148,27 @@ class Perf:
             process.wait()
 
 
-def _buffer() -> str:
-    """The size of perf's buffer of each processor: 128 MiB in all, where the user may lock so much."""
-    if os.geteuid() != 0:
-        return "256K"
-    each = min(8 << 20, (128 << 20) // (os.cpu_count() or 1))
-    return f"{max(512, 1 << (each.bit_length() - 11))}K"
+def buffer_kb(cpus: int, lockable: int | None) -> int:
+    """The size of perf's buffer of each processor in KiB: a power of two, 8 MiB each and 128 MiB in all at most.
+
+    lockable: how many bytes of buffers the user may have, None: no limit. Each has one page more.
+    """
+    most = min(8 << 20, (128 << 20) // cpus)
+    if lockable is not None:
+        most = min(most, lockable // cpus - mmap.PAGESIZE)
+    return 1 << max((most >> 10).bit_length() - 1, _LEAST_KB.bit_length() - 1)
+
+
+def _lockable() -> int | None:
+    """What an ordinary user's buffers may take: so much a processor, and what the process may lock besides."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if os.geteuid() == 0 or soft == resource.RLIM_INFINITY:
+        return None
+    try:
+        each = int(Path("/proc/sys/kernel/perf_event_mlock_kb").read_text())
+    except (OSError, ValueError):
+        each = 0
+    return (each << 10) * (os.cpu_count() or 1) + soft
 
 
 def _enable(control: int, ack: int) -> bool:
