@@ -27,7 +27,7 @@ from vmastore.cli.common import (
 from vmastore.errors import InputError
 
 if TYPE_CHECKING:
-    from vmastore.replay.bisect import Flip, Judge, Run
+    from vmastore.replay.bisect import Flip, Judge, Run, Side
     from vmastore.replay.trace import StoredTrace
 
 bisect = typer.Typer(
@@ -163,31 +163,47 @@ def _judge(trace: StoredTrace, when: str | None, sql: str | None, mm: int | None
 def _holds(
     trace: StoredTrace, at: int, rules: Any, judge: Judge, options: dict[str, Any], every: bool, as_json: bool
 ) -> None:
-    from vmastore.replay.bisect import flips, look
+    from vmastore.replay import bisect as engine
 
     name = trace.header.name
-    found = list(flips(trace.world(rules, **options), trace.events(1, at), judge))
+    side = engine.Side(rules, **options)
+    searched = None if every else engine.search(trace, side, judge, at)
+    found = _passed(trace, at, side, judge) if searched is None else [searched.flip]
     first = next((flip for flip in found if flip.holds), None)
+    document: dict[str, Any] = {"found": None, "when": judge.text, "kernel": rules.name}
     listed = {"all": [_flip_dict(flip) for flip in found]} if every else {}
     if first is None:
         if as_json:
-            echo_json({"found": None, "when": judge.text, "kernel": rules.name, **listed})
+            echo_json({**document, "flips": len(found), **listed})
         else:
             echo(f"nowhere in {name}: {judge.text} (events 1 to {at}, {rules.name})")
         raise typer.Exit(1)
-    seen = look(trace, first.event.seq, rules, **options)
+    seen = engine.look(trace, first.event.seq, rules, **options)
     if as_json:
-        head = {"found": first.event.seq, "when": judge.text, "kernel": rules.name, "flips": len(found)}
-        echo_json({**head, **side_dict(seen), **listed})
+        document |= {"found": first.event.seq, "flips": len(found) if searched is None else None}
+        document["method"] = "every event" if searched is None else "snapshots"
+        echo_json({**document, **side_dict(seen), **listed})
         return
     echo(f"first event with {judge.text}: {name}@{first.event.seq}  ({rules.name})")
     show_found(seen)
-    if every:
+    if searched is not None:
+        echo(f"  bisected: {searched.states} states and {searched.passed} events looked at. That the answer changes")
+        echo("  only here is assumed; --all looks at every event")
+    elif every:
         echo(f"the answer changes {len(found)} times in events 1 to {at}:")
         for flip in found:
             echo(f"  {_flip_text(name, flip)}")
     elif len(found) > 1:
         echo(f"  the answer changes {len(found)} times; this is the first time it holds (--all lists them)")
+
+
+def _passed(trace: StoredTrace, at: int, side: Side, judge: Judge) -> list[Flip]:
+    """Every flip, by looking at every event."""
+    from vmastore.replay.bisect import flips
+    from vmastore.replay.trace import uncollected
+
+    with uncollected():
+        return list(flips(side.world(trace), trace.events(1, at), judge))
 
 
 def _flip_dict(flip: Flip) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from vmastore.cli.common import check_faults, choose_rules, echo, echo_json
 
 if TYPE_CHECKING:
     from vmastore.mm.rules import RuleSet
-    from vmastore.replay.bisect import Difference
+    from vmastore.replay.bisect import Difference, Found
     from vmastore.replay.trace import StoredTrace
 
 
@@ -55,56 +55,62 @@ def other_side(
 
 def rule_sets(trace: StoredTrace, at: int, one: Side, two: Side, every: bool, as_json: bool) -> None:
     """The first event, or every one, that the two sides decide differently."""
-    from vmastore.replay.bisect import differences
+    from vmastore.replay import bisect
 
-    found: list[Difference] = []
-    worlds = [trace.world(side.rules, **side.options) for side in (one, two)]
-    for difference in differences(worlds[0], worlds[1], trace.events(1, at)):
-        found.append(difference)
-        if not every:
-            break
+    sides = [bisect.Side(side.rules, **side.options) for side in (one, two)]
     names = one.name(two), two.name(one)
-    if not found:
+    found: list[Difference] = []
+    stored, seq = (False, None) if every else bisect.first_parted(trace, sides[0], sides[1])
+    if not stored:
+        found = _replayed(trace, at, sides, every)
+        seq = found[0].event.seq if found else None
+    method = "stored outcomes" if stored else "replay"
+    if seq is None or seq > at:
         if as_json:
-            echo_json({"found": None, "kernel": names[0], "against": names[1]})
+            echo_json({"found": None, "kernel": names[0], "against": names[1], "method": method})
         else:
             echo(f"{names[0]} and {names[1]} decide every event of {trace.header.name} alike (1 to {at})")
         raise typer.Exit(1)
-    _show(trace, at, (one, two), names, found, every, as_json)
-
-
-def _show(
-    trace: StoredTrace,
-    at: int,
-    sides: tuple[Side, Side],
-    names: tuple[str, str],
-    found: list[Difference],
-    every: bool,
-    as_json: bool,
-) -> None:
-    from vmastore.replay.bisect import look
-    from vmastore.replay.text import call_text
-
-    event = found[0].event
-    seen = [look(trace, event.seq, side.rules, **side.options) for side in sides]
+    seen = [bisect.look(trace, seq, side.rules, **side.options) for side in (one, two)]
     if as_json:
         listed = {"all": [_difference_dict(d) for d in found]} if every else {}
-        head = {"found": event.seq, "kernel": names[0], "against": names[1]}
+        head = {"found": seq, "kernel": names[0], "against": names[1], "method": method}
         echo_json({**head, "outcomes": [side_dict(s) for s in seen], **listed})
         return
-    echo(f"first event that {names[0]} and {names[1]} decide differently: {trace.header.name}@{event.seq}")
+    _show(trace.header.name, names, seen)
+    if every:
+        _list(trace.header.name, at, names, found)
+
+
+def _replayed(trace: StoredTrace, at: int, sides: list[Any], every: bool) -> list[Difference]:
+    from vmastore.replay.bisect import differences
+    from vmastore.replay.trace import uncollected
+
+    worlds = [side.world(trace) for side in sides]
+    with uncollected():
+        found = differences(worlds[0], worlds[1], trace.events(1, at))
+        return list(found) if every else [first for first in (next(found, None),) if first is not None]
+
+
+def _show(trace: str, names: tuple[str, str], seen: list[Found]) -> None:
+    from vmastore.replay.text import call_text
+
+    event = seen[0].event
+    echo(f"first event that {names[0]} and {names[1]} decide differently: {trace}@{event.seq}")
     echo(f"  {call_text(event)}")
     for name, side in zip(names, seen, strict=True):
         echo(f"{name}: {outcome_text(side.outcome)}")
         explain(side)
-    if every:
-        echo(f"{len(found)} events of 1 to {at} are decided differently, each from the state of {names[0]}:")
-        for difference in found:
-            echo(f"  {event_text(trace.header.name, difference.event)}")
-            for name, outcome in zip(names, difference.outcomes, strict=True):
-                echo(f"    {name}: {outcome_text(outcome)}")
-            if difference.what == "vmas":
-                echo(f"    the same decisions, other VMAs: {difference.detail}")
+
+
+def _list(trace: str, at: int, names: tuple[str, str], found: list[Difference]) -> None:
+    echo(f"{len(found)} events of 1 to {at} are decided differently, each from the state of {names[0]}:")
+    for difference in found:
+        echo(f"  {event_text(trace, difference.event)}")
+        for name, outcome in zip(names, difference.outcomes, strict=True):
+            echo(f"    {name}: {outcome_text(outcome)}")
+        if difference.what == "vmas":
+            echo(f"    the same decisions, other VMAs: {difference.detail}")
 
 
 def _difference_dict(difference: Difference) -> dict[str, Any]:

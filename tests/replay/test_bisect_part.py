@@ -54,9 +54,7 @@ def test_each_difference_is_one_from_the_same_state(reader: TraceReader, against
         same = lead.mms.keys() == copy.mms.keys() and all(shown(lead.mms[n]) == shown(copy.mms[n]) for n in lead.mms)
         if differ(x, y) or not same:
             expected.append(event.seq)
-    # what no VMA shows (which anon_vma, which page tables) may part before it is seen
-    assert {d.event.seq for d in found} >= set(expected)
-    assert found and found[0].event.seq <= expected[0]
+    assert [d.event.seq for d in found] == expected and expected
 
 
 def test_nothing_before_the_first_difference(reader: TraceReader) -> None:

@@ -11,7 +11,8 @@ from planting import Memory, Op, program, run
 from vmastore.events import Event, FileInfo
 from vmastore.mm.rules import preset
 from vmastore.replay.bisect import Run, compare
-from vmastore.replay.bisect.places import Normaliser, Places, Region
+from vmastore.replay.bisect.places import Places, Region
+from vmastore.replay.bisect.tokens import Normaliser
 
 RULES = preset("6.18")
 

@@ -4,6 +4,7 @@ from vmastore.replay.bisect.find import Flip, flips
 from vmastore.replay.bisect.judge import Judge, PredicateJudge, SqlJudge
 from vmastore.replay.bisect.part import Difference, differ, differences
 from vmastore.replay.bisect.runs import Comparison, Parting, Run, compare
+from vmastore.replay.bisect.stored import Searched, Side, first_parted, search
 from vmastore.replay.bisect.tracker import Found, Tracker, look
 
 __all__ = [
@@ -15,11 +16,15 @@ __all__ = [
     "Parting",
     "PredicateJudge",
     "Run",
+    "Searched",
+    "Side",
     "SqlJudge",
     "Tracker",
     "compare",
     "differ",
     "differences",
+    "first_parted",
     "flips",
     "look",
+    "search",
 ]

@@ -9,6 +9,7 @@ from vmastore.events import Event
 from vmastore.mm.flags import vmflags_letters
 from vmastore.mm.mm import Env, Mm
 from vmastore.mm.vma import UffdCtx, Vma
+from vmastore.replay.state import MM_VALUES
 from vmastore.replay.world import Outcome, World
 
 _EVERYWHERE = {"release", "exit", "fork", "vfork", "clone", "clone3"}  # may change other address spaces too
@@ -116,6 +117,7 @@ def take_over(target: World, source: World) -> None:
     env.zero_dev, env.inferred = source.env.zero_dev, source.env.inferred
     contexts = {id(ctx): env.uffds[number] for number, ctx in source.env.uffds.items()}
     target.mms = {number: _copy(mm, env, contexts) for number, mm in source.mms.items()}
+    target.limits.restore(source.limits.state(source.mms), target.mms)
     target.oops = source.oops
 
 
@@ -146,10 +148,8 @@ def _copy(mm: Mm, env: Env, contexts: dict[int, UffdCtx]) -> Mm:
         twin.unsure, twin.base = vma.unsure, vma.base
         copy.insert_after(last, twin)
         last = twin
-    copy.start_brk, copy.brk, copy.start_stack = mm.start_brk, mm.brk, mm.start_stack
-    copy.def_flags, copy.merge_any, copy.mdwe, copy.persona = mm.def_flags, mm.merge_any, mm.mdwe, mm.persona
-    copy.rlimits, copy.exec_rlimits = mm.rlimits, mm.exec_rlimits
-    copy.attached, copy.complete, copy.inferred = mm.attached, mm.complete, mm.inferred
+    for name in MM_VALUES:
+        setattr(copy, name, getattr(mm, name))
     copy.pmds = set(mm.pmds)
     copy.dirty = []
     if mm.dirty is not None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vmastore.events import Event
 from vmastore.mm.rules import RuleSet
-from vmastore.replay.bisect.places import Normaliser, Place, Places, Region, Token
+from vmastore.replay.bisect.places import Place, Places, Region
 from vmastore.replay.bisect.sequence import Block, align
+from vmastore.replay.bisect.tokens import Normaliser, Token
 from vmastore.replay.world import ERRNO_NAMES, Outcome
 
 if TYPE_CHECKING:

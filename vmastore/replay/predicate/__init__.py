@@ -4,8 +4,9 @@
 event that led there) whether it holds. The grammar is `GRAMMAR`; docs/bisect.md explains it.
 """
 
-from vmastore.replay.predicate.language import GRAMMAR, HINT, number, parse
+from vmastore.replay.predicate.language import GRAMMAR, number, parse
 from vmastore.replay.predicate.moment import Moment, Predicate, Test
+from vmastore.replay.predicate.reader import HINT
 from vmastore.replay.predicate.values import VALUES
 
 __all__ = ["GRAMMAR", "HINT", "VALUES", "Moment", "Predicate", "Test", "number", "parse"]

@@ -16,6 +16,7 @@ from vmastore.errors import InputError
 from vmastore.mm.flags import LETTERS, U64
 from vmastore.replay.predicate import values
 from vmastore.replay.predicate.moment import Moment, Predicate, Test
+from vmastore.replay.predicate.reader import HINT, WORD, Reader
 from vmastore.replay.predicate.values import ALONE, OF_EVENT, VALUES, Value
 
 GRAMMAR = """\
@@ -32,7 +33,6 @@ RANGE     = ADDR | ADDR "-" ADDR | ADDR "+" LENGTH
 ADDR, LENGTH, INTEGER: 4096, 0x1000, 4k, 2M, 1G
 PERMS: a perms column or the beginning of one; ? is any letter
 """
-HINT = "for example: map_count > 1000, split_at 0x7f0000001000, not errno ENOMEM, bytes writable >= 2G"
 
 _COMPARE: dict[str, Callable[[int, int], bool]] = {
     ">": operator.gt,
@@ -44,9 +44,7 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
     "!=": operator.ne,
 }
 _UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
-_SPACE = re.compile(r"\s*")
 _SIGN = re.compile(r">=|<=|==|!=|=|<|>")
-_WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+[kKmMgGtT]?(?![A-Za-z_0-9])")
 _PERMS = re.compile(r"[r?-](?:[w?-](?:[x?-](?:[ps?])?)?)?(?![A-Za-z_0-9?-])")
 _TESTS = ("split_at", "merged", "mapped", "perms", "flags", "errno")
@@ -75,66 +73,12 @@ def number(word: str) -> int:
     return int(word[:-1]) << unit if unit else int(word)
 
 
-class _Parser:
+class _Parser(Reader):
     def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
+        super().__init__(text)
         self.depth = 0
         self.of_event = False
         self.restless = False
-
-    # -- reading ---------------------------------------------------------------------------------
-
-    @property
-    def ended(self) -> bool:
-        self._skip()
-        return self.at >= len(self.text)
-
-    def _skip(self) -> None:
-        found = _SPACE.match(self.text, self.at)
-        assert found is not None  # it matches nothing at all, too
-        self.at = found.end()
-
-    def take(self, pattern: re.Pattern[str]) -> str | None:
-        """What matches here, read."""
-        self._skip()
-        found = pattern.match(self.text, self.at)
-        if found is None:
-            return None
-        self.at = found.end()
-        return found[0]
-
-    def sign(self, text: str) -> bool:
-        """Whether `text` stands here; read if it does."""
-        self._skip()
-        if not self.text.startswith(text, self.at):
-            return False
-        self.at += len(text)
-        return True
-
-    def keyword(self, word: str) -> bool:
-        """Whether this word stands here, whole; read if it does."""
-        start = self.at
-        if self.take(_WORD) == word:
-            return True
-        self.at = start
-        return False
-
-    def here(self) -> str:
-        """What stands here, for an error."""
-        self._skip()
-        return self.text[self.at :].split()[0][:40] if not self.ended else "the end"
-
-    def error(self, what: str, at: int | None = None, hint: str = HINT) -> InputError:
-        """An error at a column (from 1): here, or where `at` says."""
-        if at is None:
-            self._skip()
-            at = self.at
-            if self.ended:
-                what = f"it ends too early: {what.partition(': ')[2] or what}"
-        return InputError(f"predicate {self.text!r}, column {at + 1}: {what}", hint=hint)
-
-    # -- the grammar -----------------------------------------------------------------------------
 
     def either(self) -> Test:
         left = self.both()
@@ -167,7 +111,7 @@ class _Parser:
     def test(self) -> Test | None:
         """One of the tests by name, or None with nothing read."""
         start = self.at
-        word = self.take(_WORD)
+        word = self.take(WORD)
         if word not in _TESTS:
             self.at = start
             return None
@@ -195,7 +139,7 @@ class _Parser:
 
     def mapped(self) -> Test:
         start = self.addr()
-        self._skip()
+        self.skip()
         at = self.at
         end = start + 1
         if self.sign("-"):
@@ -224,9 +168,9 @@ class _Parser:
         return values.has_flags(addr, tuple(letters))
 
     def letters(self) -> str:
-        self._skip()
+        self.skip()
         at = self.at
-        word = self.take(_WORD)
+        word = self.take(WORD)
         if word not in _LETTERS:
             self.at = at
             raise self.error(
@@ -238,9 +182,9 @@ class _Parser:
     def errno(self) -> Test | None:
         """`errno ENOMEM`, `errno = ENOMEM`; None where a number follows, or nothing."""
         sign = self.take(_SIGN) or "="
-        self._skip()
+        self.skip()
         at = self.at
-        name = self.take(_WORD)
+        name = self.take(WORD)
         if name is None or not name.startswith("E"):
             return None
         value = getattr(codes, name, None)
@@ -265,13 +209,13 @@ class _Parser:
 
     def number(self) -> tuple[Value, bool]:
         """A value or an integer, and whether it may stand alone (more than 0)."""
-        self._skip()
+        self.skip()
         at = self.at
         digits = self.take(_NUMBER)
         if digits is not None:
             constant = number(digits)
             return lambda _: constant, False
-        word = self.take(_WORD)
+        word = self.take(WORD)
         if word == "bytes":
             word = "bytes_" + self.kind_of_bytes()
         if word is None or word not in VALUES:
@@ -290,9 +234,9 @@ class _Parser:
         raise self.error(f"unexpected {self.here()!r}: bytes mapped, bytes writable or bytes executable")
 
     def lost_merges(self) -> Value:
-        self._skip()
+        self.skip()
         at = self.at
-        code = self.take(_WORD)
+        code = self.take(WORD)
         known = values.reason_codes()
         if code is None or code not in known:
             raise self.error(f"{code or self.here()!r} is no reason", at, hint=f"reasons: {', '.join(known)}")
