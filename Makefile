@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 NIGHTLY ?= 500
 
-.PHONY: demo test test-postgresql crash nightly check lint types bench docs clean
+.PHONY: demo test test-postgresql crash nightly fuzz check lint types bench docs clean
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (PYTHON=… names one)"; exit 1; }
@@ -28,7 +28,7 @@ test-postgresql: $(STAMP)  ## the tests of the store and the commands, on a priv
 crash: $(STAMP)  ## 250 writers killed at random moments
 	VMASTORE_CRASHES=50 $(BIN)/python -m pytest -n 2 tests/store/test_crash.py
 
-nightly: $(STAMP)  ## planted differences in their full number and sizes: about an hour
+nightly: fuzz  ## planted differences in their full number and sizes: about an hour
 	$(BIN)/python tests/replay/planting.py --count $(NIGHTLY)
 
 lint: $(STAMP)
@@ -39,6 +39,9 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 check: lint types test  ## what a change must pass
+
+fuzz: $(STAMP)  ## 200,000 mutated logs: an error or a counted skip, never a traceback
+	$(BIN)/python tests/importers/mutation.py 200000
 
 bench: $(STAMP)  ## speed, each figure with its baseline in the same run
 	$(BIN)/python -m benchmarks

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vmastore.cli.common import JsonOption, StoreOption, echo, echo_json, store_place
-from vmastore.cli.import_sources import Beside, groups, open_group, source_key
+from vmastore.cli.import_sources import Beside, followed_key, groups, open_group, source_key
 from vmastore.cli.progress import CountedReader
 from vmastore.errors import InputError
 
 if TYPE_CHECKING:
     from vmastore.store import Store
+
+_LOOK_S = 0.2  # between two looks at a log that has not grown
 
 FORMATS = ("auto", "strace", "jsonl", "vmafuzz", "maprec", "vectors", "maps", "perf")
 
@@ -42,6 +46,9 @@ def import_(
     ] = None,
     format: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "auto",
     strict: Annotated[bool, typer.Option("--strict", help="Fail at the first line that becomes no event.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on as the log grows, until all its processes have ended, or Ctrl-C.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -61,9 +68,13 @@ def import_(
     sources = groups(paths)
     if beside.words and len(sources) > 1:
         raise InputError("--maps, --exec and --faults-from belong to one log, and several are named")
+    if follow and (beside.words or len(paths) > 1 or format not in ("auto", "strace")):
+        raise InputError("--follow takes one strace log, with nothing beside it")
     done: list[dict[str, Any]] = []
     with open_store(store_place(store)) as opened:
-        for group in sources:
+        if follow:
+            done.append(_follow(opened, paths[0], name, strict))
+        for group in [] if follow else sources:
             done += _import_group(opened, group, format, name, beside, strict)
     if as_json:
         echo_json(done)
@@ -78,7 +89,7 @@ def _import_group(
     """Import what one file (one family of files) holds; one summary a trace."""
     digest = source_key(paths, beside)
     done = []
-    for n, reader in enumerate(open_group(paths, format, name, beside)):
+    for n, reader in enumerate(open_group(paths, format, name, beside, strict)):
         key = None if digest is None else f"{digest}:{n}"
         known = store.by_source(key) if key else None
         if known is not None and known.complete:
@@ -92,6 +103,23 @@ def _import_group(
             raise InputError(f"{paths[0]}:{first.source_line}: {first.reason}: no event (--strict)")
         done.append({**_summary(stored, store), "imported": True})
     return done
+
+
+def _follow(store: Store, path: str, name: str | None, strict: bool) -> dict[str, Any]:
+    """Import a log as it grows, each look at it in one transaction."""
+    from vmastore.importers.follow import Followed
+
+    stop = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        log = Followed(path, lambda: not stop.wait(_LOOK_S), name=name, strict=strict)
+        key = followed_key(path)
+        known = store.by_source(key)
+        info = known or store.create_trace(log.header, source_key=key)
+        stored = store.import_batches(info, log, log.batches(), source_key=lambda: f"{log.digest}:0")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return {**_summary(stored, store), "imported": True}
 
 
 def _summary(info: Any, store: Any) -> dict[str, Any]:

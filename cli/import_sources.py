@@ -51,18 +51,36 @@ def groups(paths: Sequence[str]) -> list[list[str]]:
     return [[path] for path in paths]
 
 
-def open_group(paths: Sequence[str], format: str, name: str | None, beside: Beside) -> list[TraceReader]:
-    """The readers of one group. Raises InputError."""
+def open_group(
+    paths: Sequence[str], format: str, name: str | None, beside: Beside, strict: bool = False
+) -> list[TraceReader]:
+    """The readers of one group. strict: the first line of a log that becomes no event raises. Raises InputError."""
     from vmastore.importers.beside import Besides, Started
     from vmastore.importers.detect import format_of, open_traces
 
     if len(paths) == 1 and not beside.words:
-        return [Started(reader) for reader in open_traces(paths[0], format, name)]
+        return [Started(_strict(reader, paths[0], strict)) for reader in open_traces(paths[0], format, name)]
     if format_of(paths[0], format) not in _LOGS:
         raise InputError(f"{paths[0]}: --maps, --exec and --faults-from belong to a strace log")
     observations = _observations(beside, paths)
     reader = _log(paths, name, beside.faults, _one_process(observations))
-    return [Started(Besides(reader, _stages(beside, observations)))]
+    return [Started(Besides(_strict(reader, paths[0], strict), _stages(beside, observations)))]
+
+
+def _strict(reader: TraceReader, path: str, strict: bool) -> TraceReader:
+    importer = getattr(reader, "importer", None)
+    if strict and importer is not None:
+        importer.account.strict = path
+    return reader
+
+
+def followed_key(path: str) -> str:
+    """What tells a log that grows from others: where it is."""
+    try:
+        stat = Path(path).stat()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    return f"follow:{Path(path).resolve()}:{stat.st_dev}:{stat.st_ino}"
 
 
 def _log(paths: Sequence[str], name: str | None, faults: str | None, one_process: int | None) -> TraceReader:

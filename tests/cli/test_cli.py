@@ -424,3 +424,12 @@ def test_export_to_strace_and_back(shell: Shell) -> None:
     shell.ok("import", ATTACH / "attach.log", "--maps", ATTACH / "start.smaps", "--name", "c")
     done = shell.run("export", "c", "--to", "strace")
     assert "no line for these events: 1 maps, 1 note" in done.stderr and "madvise(" in done.stdout
+
+
+def test_follow_reads_a_log_to_the_end_of_its_processes(shell: Shell) -> None:
+    """--follow ends when every process of the log has; the file is then known like any other."""
+    log = DATA / "strace" / "threads.log"
+    assert json.loads(shell.ok("import", log, "--follow", "--json"))[0]["imported"] is True
+    assert "already imported" in shell.ok("import", log)
+    assert "one strace log" in shell.fails("import", log, log, "--follow")
+    assert "nowhere" in shell.fails("import", "nowhere", "--follow")

@@ -121,6 +121,8 @@ def _ioctl(world: World, mm: Mm, event: Event) -> int | None:
     _, cmd, addr, length, mode, *rest = (*event.args, None, None, None, None, None)[:6]
     if event.file is None or not isinstance(cmd, str) or not cmd.startswith("UFFDIO_"):
         return as_observed(mm) if cmd in ("UFFDIO_REGISTER", "UFFDIO_UNREGISTER") else None
+    if cmd in ("UFFDIO_REGISTER", "UFFDIO_UNREGISTER") and (addr is None or length is None):
+        return as_observed(mm)  # a range that the trace does not show
     ctx = uffd_ctx(mm, event.file)
     if cmd == "UFFDIO_REGISTER":
         return uffdio_register(mm, ctx, addr, length, mode or 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -298,6 +298,28 @@ class Store:
             if enabled:
                 gc.enable()
         self._finish(info.trace, reader)
+        return self.trace(info.header.name)
+
+    def import_batches(
+        self, info: TraceInfo, reader: Any, batches: Iterable[list[Event]], *, source_key: Callable[[], str]
+    ) -> TraceInfo:
+        """Store a reader's events as they come, each batch at once; what an earlier run has stored is passed over.
+
+        source_key: asked for when the batches have ended, for what the trace is known by from then on.
+        """
+        stored, seen, described = info.events, 0, 0
+        for batch in batches:
+            fresh = batch[max(0, stored - seen) :]
+            seen += len(batch)
+            if fresh:
+                files = reader.files[described:]
+                described = len(reader.files)
+                stored = self.append(info.trace, fresh, expected_version=stored, files=files)
+        self._finish(info.trace, reader)
+        key = source_key()
+        if self.by_source(key) is None:
+            with self._write() as connection:
+                connection.exec_driver_sql("UPDATE trace_t SET source_key=? WHERE trace=?", (key, info.trace))
         return self.trace(info.header.name)
 
     def _finish(self, trace: int, reader: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vmastore.errors import InputError
 from vmastore.importers.base import Skip
 
 _MAX_ROWS = 100_000  # of the table of skips; what comes after is counted by its reason alone
@@ -21,6 +22,7 @@ class Account:
         self.recorded = 0  # lines that gave events
         self.skipped_lines = 0
         self.unaccounted = 0
+        self.strict: str | None = None  # the input's name: the first skip is an error
         self._skips: dict[tuple[int | None, str | None, str], list[int]] = {}
 
     def skip_line(self, tid: int | None, call: str | None, reason: str, line: int) -> None:
@@ -35,6 +37,12 @@ class Account:
 
     def skip_call(self, tid: int | None, call: str | None, reason: str, line: int) -> None:
         """Count a call that becomes no event, whose lines are counted already."""
+        if self.strict is not None:
+            what = f"{reason}: {call}" if call else reason
+            raise InputError(
+                f"{self.strict}:{line}: {what}: becomes no event (--strict)",
+                hint="Without --strict such lines are counted, and the import goes on where it stopped.",
+            )
         key = tid, call, reason
         if key not in self._skips and len(self._skips) >= _MAX_ROWS:
             key = None, None, reason
