@@ -10,16 +10,18 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+INTEGER = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
+
 
 def upgrade() -> None:
     op.create_table(
         "bisect_t",
-        sa.Column("bisect", sa.Integer(), nullable=False),
-        sa.Column("trace", sa.Integer(), nullable=False),
+        sa.Column("bisect", INTEGER, nullable=False),
+        sa.Column("trace", INTEGER, nullable=False),
         sa.Column("kernel", sa.Text(), nullable=False),
         sa.Column("options", sa.Text(), nullable=False),
-        sa.Column("mm", sa.Integer(), nullable=False),
-        sa.Column("last", sa.Integer(), nullable=False),
+        sa.Column("mm", INTEGER, nullable=False),
+        sa.Column("last", INTEGER, nullable=False),
         sa.Column("term_old", sa.Text(), nullable=False),
         sa.Column("term_new", sa.Text(), nullable=False),
         sa.Column("started_at", sa.Text(), nullable=False),
@@ -28,11 +30,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "bisect_mark_t",
-        sa.Column("bisect", sa.Integer(), nullable=False),
-        sa.Column("n", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("bisect", INTEGER, nullable=False),
+        sa.Column("n", INTEGER, autoincrement=False, nullable=False),
         sa.Column("verdict", sa.Text(), nullable=False),
-        sa.Column("low", sa.Integer(), nullable=False),
-        sa.Column("high", sa.Integer(), nullable=False),
+        sa.Column("low", INTEGER, nullable=False),
+        sa.Column("high", INTEGER, nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["bisect"], ["bisect_t.bisect"], name="fk_bisect_mark_t_bisect"),
         sa.PrimaryKeyConstraint("bisect", "n", name="pk_bisect_mark_t"),

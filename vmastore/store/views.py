@@ -44,11 +44,12 @@ def _arg(name: str) -> str:
 _ITEMS = "json_array_elements(e.args::json) WITH ORDINALITY a(value, n)"
 _NAME = "(c.arg_names::json ->> (a.n - 1)::int)"
 _NUMBER = "json_typeof(a.value) = 'number'"
-_SMALL = "(a.value #>> '{}')::numeric < 9223372036854775808"
+_VALUE = "(a.value #>> '{}')::numeric"
 
 
 def _pg_arg(name: str) -> str:
-    value = f"CASE WHEN {_NUMBER} THEN CASE WHEN {_SMALL} THEN (a.value #>> '{{}}')::bigint END END"
+    signed = f"CASE WHEN {_VALUE} < 2::numeric ^ 63 THEN {_VALUE} ELSE {_VALUE} - 2::numeric ^ 64 END"
+    value = f"CASE WHEN {_NUMBER} THEN CASE WHEN {_VALUE} < 2::numeric ^ 64 THEN ({signed})::bigint END END"
     return f"(SELECT {value} FROM {_ITEMS} WHERE {_NAME} = '{name}')"
 
 
