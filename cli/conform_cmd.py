@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vmastore.cli.common import JsonOption, KernelOption, RuleOption, choose_rules, echo, echo_json
 from vmastore.cli.verify_cmd import draw_mismatch, mismatch_dict
+
+if TYPE_CHECKING:
+    from vmastore.conform.compare import Run
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +28,8 @@ def conform(
 ) -> None:
     """Run memory calls on the running kernel in child processes, and compare every step with its rule set.
 
-    Exit status 1 if anything differs: a kernel developer sees what merges differently on a new build.
+    Exit status 1 if anything differs: a kernel developer sees what merges differently on a new build. The first
+    random sequence that differs is shortened, by running it again without some of its calls, and printed.
 
     Example: vmastore conform --seconds 60
     """
@@ -48,6 +52,7 @@ def conform(
             "presets": found.presets,
             "switches": found.switches,
             "skipped": found.skipped,
+            "reduced": None if found.reduced is None else _reduced_dict(found.reduced),
             "first": mismatch_dict(found.report.first_mismatch) if found.report.first_mismatch else None,
         }
         echo_json(document)
@@ -63,5 +68,24 @@ def conform(
             echo(f"first answer that differs: {found.report.first_errno_mismatch}")
         if found.report.first_mismatch:
             draw_mismatch(found.report.first_mismatch)
+        if found.reduced is not None:
+            echo(f"shortest sequence that still differs ({len(found.reduced.steps)} calls):")
+            for text in _calls(found.reduced):
+                echo(f"  {text}")
     if found.differences:
         raise typer.Exit(1)
+
+
+def _calls(run: Run) -> list[str]:
+    """The calls of a run as text; those of a forked child name its address space."""
+    from vmastore.replay.text import call_text
+
+    calls = [event for event in run.events if event.call not in ("maps", "exit")]
+    return [("" if event.mm == 1 else f"[mm {event.mm}] ") + call_text(event) for event in calls]
+
+
+def _reduced_dict(run: Run) -> dict[str, Any]:
+    return {
+        "calls": [{"mm": mm, "call": call, "args": args} for mm, call, args in run.steps],
+        "text": _calls(run),
+    }

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from vmastore.conform.kernel import BASE, END, FILE_PAGES, PAGE, PAGES
+from vmastore.conform.kernel import BASE, END, FILE_PAGES, PAGE, PAGES, SHM_PAGES, SHM_SIZE
 
 Call = tuple[str, list[Any]]
 _ADVICE = (0, 1, 2, 3, 4, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 12, 13)
+_GUARD = (102, 102, 103)
 _PROTS = (3, 3, 3, 1, 1, 0, 5, 7)
+_SIGCHLD = 17
+MOST_FORKS = 60  # of one process: the number of a child's address space tells its place
 
 # Batteries that change the whole process: each runs in a child of its own.
 SCRIPTS: dict[str, list[Call]] = {
@@ -41,14 +44,24 @@ SCRIPTS: dict[str, list[Call]] = {
 class Chooser:
     """Random calls; `lines` is the arena as it was last read."""
 
-    def __init__(self, seed: int, *, uffd: bool, mseal: bool) -> None:
+    def __init__(self, seed: int, *, uffd: bool, mseal: bool, shm: bool = False, mm: int = 1) -> None:
+        """mm: the number of the address space the calls are for; 1 is the first, 64 n + k the k-th child of n."""
         self.rng = random.Random(seed)
         self.uffd = uffd
         self.mseal = mseal
+        self.shm = shm
+        self.mm = mm
+        self.forks = 0
+
+    def child(self, mm: int) -> Chooser:
+        """Calls for a child that a fork made: none of a userfaultfd, for the one that it inherits is its parent's."""
+        return Chooser(self.rng.randrange(1 << 30), uffd=False, mseal=self.mseal, shm=self.shm, mm=mm)
 
     def next(self, lines: list[list[Any]]) -> Call:
         """The next call. Touches go only where they are permitted and nobody waits for them."""
         rng = self.rng
+        if rng.random() < 0.04:
+            return self._rare(lines)
         kind = rng.random()
         start, length = self._range(lines)
         if kind < 0.26:
@@ -77,6 +90,22 @@ class Chooser:
         if self.mseal and rng.random() < 0.3:
             return "mseal", [start, PAGE, 0]
         return "mlock2", [start, length, rng.choice((0, 1))]
+
+    def _rare(self, lines: list[list[Any]]) -> Call:
+        """Forks, guard pages, SysV segments."""
+        rng = self.rng
+        start, length = self._range(lines)
+        kind = rng.random()
+        if kind < 0.25 and self.forks < MOST_FORKS and self.mm < 64:
+            self.forks += 1
+            return "fork", [_SIGCHLD, 64 * self.mm + self.forks]
+        if kind < 0.6 or not self.shm:
+            return "madvise", [start, min(length, 4 * PAGE), rng.choice(_GUARD)]
+        segments = [line[0] for line in lines if line[6].startswith("/SYSV")]
+        if segments and kind < 0.75:
+            return "shmdt", [rng.choice(segments)]
+        page = rng.randrange(PAGES - SHM_PAGES)
+        return "shmat", [0, BASE + page * PAGE, rng.choice((0o40000, 0o40000, 0, 0o50000)), SHM_SIZE]
 
     def _range(self, lines: list[list[Any]]) -> tuple[int, int]:
         """Often the edges of something mapped, sometimes anywhere."""
@@ -119,12 +148,21 @@ class Chooser:
         return "mremap", [start, size, size, 3, target]
 
     def _touch(self, lines: list[list[Any]]) -> Call | None:
-        safe = [v for v in lines if v[2][0] == "r" and not set(v[7].split()) & {"um", "uw", "gu", "ui"}]
+        safe = [v for v in lines if may_touch(v, write=False)]
         if not safe:
             return None
         line = self.rng.choice(safe)
         page = self.rng.randrange((line[1] - line[0]) // PAGE)
-        if line[5] and line[3] // PAGE + page >= FILE_PAGES:
-            return None  # behind the end of the file
-        write = line[2][1] == "w" and self.rng.random() < 0.8
-        return "fault", [line[0] + page * PAGE, PAGE, "w" if write else "r", None, "user"]
+        write = may_touch(line, write=True) and self.rng.random() < 0.8
+        return "fault", [line[0] + page * PAGE, PAGE, "w" if write else "r", None, "kernel"]
+
+
+def may_touch(line: list[Any], *, write: bool) -> bool:
+    """Whether an access is permitted, and nobody waits for it (a userfaultfd)."""
+    return line[2][1 if write else 0] == ("w" if write else "r") and not set(line[7].split()) & {"um", "uw", "ui"}
+
+
+def touches(lines: list[list[Any]], args: list[Any]) -> bool:
+    """Whether the access of a `fault` may be made in the arena that `lines` shows."""
+    line = next((v for v in lines if v[0] <= args[0] < v[1]), None)
+    return line is not None and may_touch(line, write=args[2] == "w")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vmastore.conform.calls import SCRIPTS
-from vmastore.conform.kernel import FILE_PAGES, PAGE
+from vmastore.conform.kernel import FILE_PAGES, PAGE, SHM_SIZE
 from vmastore.conform.special import fill_calls
 from vmastore.errors import RecordError
 from vmastore.events import Event, FileInfo, TraceHeader
@@ -31,8 +31,10 @@ FILES = [
     FileInfo(2, None, "memfd", True, True, size=_SIZE),
     FileInfo(3, None, "memfd", True, False, size=_SIZE),
     FileInfo(4, None, "regular", True, True, size=None),
+    FileInfo(5, "/SYSV00000000 (deleted)", "shm", True, True, size=SHM_SIZE),
     FileInfo(9, None, "uffd", True, True),
 ]
+Steps = list[list[Any]]  # [address space, call, arguments]
 
 
 @dataclass
@@ -42,10 +44,19 @@ class Run:
     name: str
     header: TraceHeader
     events: list[Event]
+    steps: Steps = field(default_factory=list)  # the calls, as they can be made again
 
-    def add(self, call: str, args: tuple[Any, ...], result: int | None, errno: int, file: int | None = None) -> None:
-        """Append an event of the one address space."""
-        self.events.append(Event(len(self.events) + 1, 1, 1, 1, None, call, args, result, errno, file))
+    def add(
+        self,
+        call: str,
+        args: tuple[Any, ...],
+        result: int | None,
+        errno: int,
+        file: int | None = None,
+        mm: int = 1,
+    ) -> None:
+        """Append an event."""
+        self.events.append(Event(len(self.events) + 1, mm, mm, mm, None, call, args, result, errno, file))
 
 
 @dataclass
@@ -60,6 +71,7 @@ class Conformance:
     presets: dict[str, int] = field(default_factory=dict)  # preset -> differences
     switches: dict[str, int] = field(default_factory=dict)  # switch that, flipped, gives fewer -> differences
     skipped: list[str] = field(default_factory=list)
+    reduced: Run | None = None  # the first random sequence that differs, as short as it still does
 
     @property
     def differences(self) -> int:
@@ -94,6 +106,9 @@ def conform(
             progress(result.steps)
     result.skipped = _skipped(runs)
     _fit(result, runs, rules)
+    worst = next((run for run in runs if run.name in result.differing and run.steps), None)
+    if worst is not None:
+        result.reduced = reduce_run(worst, rules)
     return result
 
 
@@ -106,12 +121,18 @@ def _runs(seed: int, seconds: float) -> Iterator[Run]:
         seed += 1
 
 
-def child(seed: int, count: int, script: str | None = None) -> Run:
+def again(steps: Steps) -> Run:
+    """Make the calls of a random sequence once more, in a child. Raises RecordError if it dies."""
+    return child(0, 0, "-", steps=steps)
+
+
+def child(seed: int, count: int, script: str | None = None, *, steps: Steps | None = None) -> Run:
     """Run one child and read what it saw. Raises RecordError if it dies."""
     words = [sys.executable, "-m", "vmastore.conform.child", str(seed), str(count), *([script] if script else [])]
     name = script or f"seed {seed}"
+    given = None if steps is None else json.dumps(steps)
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_PATIENCE_S)
+        done = subprocess.run(words, input=given, capture_output=True, text=True, timeout=_PATIENCE_S)
     except subprocess.TimeoutExpired:
         raise RecordError(f"conform: the child ({name}) did not end within {_PATIENCE_S} s") from None
     if done.returncode:
@@ -134,12 +155,71 @@ def _run(name: str, facts: dict[str, Any], steps: list[dict[str, Any]]) -> Run:
         for call, args in fill_calls(facts["room"]):
             run.add(call, tuple(args), args[0], 0)
     for step in steps:
-        call, args = step["call"], step["args"]
-        file = 9 if call == "ioctl" else args[4] if call == "mmap" and args[4] > 0 else None
-        run.add(call, tuple(args), None if call == "fault" else step["result"], step["errno"], file)
+        mm = step.get("mm", 1)
+        if "call" in step:
+            call, args = step["call"], step["args"]
+            file = (
+                9
+                if call == "ioctl"
+                else 5
+                if call == "shmat"
+                else args[4]
+                if call == "mmap" and args[4] > 0
+                else None
+            )
+            run.add(call, tuple(args), None if call == "fault" else step["result"], step["errno"], file, mm)
+            if name not in BATTERIES and call != "exit":
+                run.steps.append([mm, call, args])
         if "arena" in step:
-            run.add("maps", ("check", len(step["arena"]), None, step["arena"]), None, 0)
+            run.add("maps", ("check", len(step["arena"]), None, step["arena"]), None, 0, mm=mm)
     return run
+
+
+def reduce_run(run: Run, rules: RuleSet, most: int = 150) -> Run:
+    """The shortest sequence found that still differs: no single call of it can be left out.
+
+    most: how many sequences are tried at most. Every one runs on the kernel anew, since what a call does
+    hangs on those before it.
+    """
+    report = check(run, rules)
+    cut = report.first_mismatch.seq if report.first_mismatch is not None else run.events[-1].seq
+    count = sum(e.call not in ("maps", "exit") for e in run.events[:cut])
+    best, tried = run, 0
+
+    def differs(steps: Steps) -> bool:
+        nonlocal best, tried
+        tried += 1
+        try:
+            new = again(steps)
+        except RecordError:
+            return False
+        if not differences(check(new, rules)):
+            return False
+        best = new
+        return True
+
+    steps = run.steps[:count]
+    if not differs(steps):
+        steps = run.steps
+    size = max(len(steps) // 2, 1)
+    while tried < most:
+        shorter = _without_some(steps, size, lambda s: tried < most and differs(s))
+        if len(shorter) == len(steps) and size == 1:
+            break
+        steps, size = shorter, max(size // 2, 1)
+    return best
+
+
+def _without_some(steps: Steps, size: int, differs: Callable[[Steps], bool]) -> Steps:
+    """Leave out every piece of `size` calls that the difference does not need."""
+    at = 0
+    while at < len(steps):
+        rest = steps[:at] + steps[at + size :]
+        if rest and differs(rest):
+            steps = rest
+        else:
+            at += size
+    return steps
 
 
 def check(run: Run, rules: RuleSet) -> Report:
@@ -160,7 +240,12 @@ def _skipped(runs: list[Run]) -> list[str]:
     if any(run.name == "map limit" and len(run.events) < 3 for run in runs):
         found.append("the map limit (vm.max_map_count is above 200,000)")
     config = runs[0].header.config if runs else {}
-    for key, what in (("uffd", "userfaultfd"), ("mseal", "mseal"), ("anon_name", "PR_SET_VMA_ANON_NAME")):
+    for key, what in (
+        ("uffd", "userfaultfd"),
+        ("mseal", "mseal"),
+        ("anon_name", "PR_SET_VMA_ANON_NAME"),
+        ("shm", "SysV shared memory"),
+    ):
         if not config.get(key):
             found.append(f"{what} (not in this kernel, or not permitted)")
     return found

@@ -16,12 +16,15 @@ from typing import Any
 BASE, PAGES, PAGE = 0x100000000000, 48, 4096
 END = BASE + PAGES * PAGE
 FILE_PAGES = 64
+SHM_PAGES = 6  # of the SysV segment; its size is no whole number of pages
+SHM_SIZE = SHM_PAGES * PAGE - 100
 NUMBERS = {
     "mmap": 9,
     "mprotect": 10,
     "munmap": 11,
     "mremap": 25,
     "madvise": 28,
+    "shmdt": 67,
     "mlock": 149,
     "munlock": 150,
     "mlockall": 151,
@@ -32,6 +35,9 @@ NUMBERS = {
     "mlock2": 325,
     "mseal": 462,
 }
+_SHMGET, _SHMAT, _SHMCTL = 29, 30, 31
+_IPC_RMID = 0
+_READ, _PWRITE = 0, 18
 _UFFD, _UFFDIO_API, _REGISTER, _UNREGISTER = 323, 0xC018AA3F, 0xC020AA00, 0x8010AA01
 _HEAD = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) (\S+) (\d+) *(.*)")
 
@@ -53,6 +59,9 @@ class Kernel:
 
     def __init__(self) -> None:
         self.files = self._files()
+        self.zero = os.open("/dev/zero", os.O_RDONLY)
+        self.sink = os.memfd_create("sink")
+        self.segment = self._segment()
         self.uffd = self._userfaultfd()
 
     def _files(self) -> dict[int, int]:
@@ -66,6 +75,15 @@ class Kernel:
         os.ftruncate(fourth, FILE_PAGES * PAGE)
         return {1: first, 2: second, 3: third, 4: fourth}
 
+    def _segment(self) -> int | None:
+        """A SysV segment that goes away with the last process that has it: it is attached, then removed."""
+        segment, _ = syscall(_SHMGET, 0, SHM_SIZE, 0o600)
+        if segment is None:
+            return None
+        syscall(_SHMAT, segment, 0, 0)  # wherever the kernel puts it: it keeps the segment alive
+        syscall(_SHMCTL, segment, _IPC_RMID, 0)
+        return segment
+
     def _userfaultfd(self) -> int | None:
         fd, _ = syscall(_UFFD, 1)  # UFFD_USER_MODE_ONLY: allowed to everybody
         if fd is None:
@@ -76,7 +94,9 @@ class Kernel:
     def call(self, name: str, args: list[Any]) -> tuple[int | None, int]:
         """Perform a call whose arguments are those of an event."""
         if name == "fault":
-            return self._touch(args[0], args[2] == "w"), 0
+            return self._touch(args[0], args[2] == "w")
+        if name == "shmat":
+            return syscall(_SHMAT, self.segment or 0, args[1], args[2])
         if name == "ioctl":
             return self._ioctl(args)
         if name == "prctl" and args[5:] and args[0] == 0x53564D41:
@@ -92,12 +112,11 @@ class Kernel:
             args = [*args[:4], self.files[args[4]], args[5]]
         return syscall(NUMBERS[name], *args[:6])
 
-    def _touch(self, addr: int, write: bool) -> int:
+    def _touch(self, addr: int, write: bool) -> tuple[int | None, int]:
+        """Let the kernel access a byte: what a page does not allow is EFAULT then, and no signal."""
         if write:
-            ctypes.memset(addr, 0x5A, 1)
-        else:
-            ctypes.string_at(addr, 1)
-        return 0
+            return syscall(_READ, self.zero, addr, 1)
+        return syscall(_PWRITE, self.sink, addr, 1, 0)
 
     def _ioctl(self, args: list[Any]) -> tuple[int | None, int]:
         _, cmd, start, length, mode, *_ = args
