@@ -6,10 +6,23 @@ from typing import Annotated
 
 import typer
 
-from vmastore.cli.common import JsonOption, StoreOption, echo_json, note, open_existing, open_target
+from vmastore.cli.common import (
+    FaultsOption,
+    JsonOption,
+    KernelOption,
+    MmOption,
+    RuleOption,
+    StoreOption,
+    choose_rules,
+    echo_json,
+    note,
+    open_existing,
+    open_target,
+)
+from vmastore.cli.forms import ALONE, isolated, render, write_text
 from vmastore.errors import InputError
 
-FORMS = ("jsonl", "strace")
+FORMS = ("jsonl", "strace", *ALONE)
 
 
 def register(app: typer.Typer) -> None:
@@ -23,12 +36,21 @@ def export(
     output: Annotated[
         str, typer.Option("-o", "--output", help="File (.gz, .xz compress), - for standard output.")
     ] = "-",
+    mm: MmOption = None,
+    kernel: KernelOption = None,
+    rule: RuleOption = None,
+    faults: FaultsOption = "recorded",
+    against: Annotated[str | None, typer.Option("--against", help="report: compare with this kernel.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a trace out. Importing it gives the same events again: of jsonl hashes included, of strace the calls.
 
     With --json it says what it wrote: trace, format, output, events, left_out (events by call).
+
+    c, pytest and report are of one address space (--mm) and its operations on VMAs: c is a program that does
+    them in an arena and checks /proc/self/maps after each (exit status 0, or 1 for a difference), pytest a
+    test of the replay, report a plain-text mail with drawings.
 
     Example: vmastore export app -o app.vmatrace.jsonl.gz
 
@@ -44,12 +66,19 @@ def export(
     left_out: dict[str, int] = {}
     with open_existing(store) as opened:
         trace, at = open_target(opened, target)
-        with open_output(output) as out:
-            files = list(trace.files.values())
-            if to == "jsonl":
-                export_jsonl(trace.header, files, trace.events(1, at), out)
-            else:
-                left_out = dict(sorted(export_strace(files, trace.events(1, at), out).left_out.items()))
+        if to in ALONE:
+            from vmastore.mm.rules import resolve
+
+            rules = choose_rules(trace.header, kernel, rule)
+            alone = isolated(trace, at, mm, rules, faults=faults).trace
+            write_text(render(to, alone, rules, None if against is None else resolve(against)), output)
+        else:
+            with open_output(output) as out:
+                files = list(trace.files.values())
+                if to == "jsonl":
+                    export_jsonl(trace.header, files, trace.events(1, at), out)
+                else:
+                    left_out = dict(sorted(export_strace(files, trace.events(1, at), out).left_out.items()))
     if as_json:
         name = trace.header.name
         echo_json({"trace": name, "format": to, "output": output, "events": at, "left_out": left_out})
