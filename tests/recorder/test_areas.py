@@ -136,3 +136,11 @@ def test_without_knowing_the_access_only_what_is_sure_is_kept() -> None:
     assert areas.keep(BASE, None, 1) is None
     stack = ObservedVma(BASE, BASE + PAGE, "rw-p", 0, "00:00", 0, "[stack]", None, None)
     assert Areas.observed([stack]).keep(BASE - PAGE, None, 1) == "r"
+
+
+def test_a_page_that_may_be_gone_faults_first_again() -> None:
+    """After madvise of a range the second fault on a page in it is a first one; outside of it it is a write."""
+    areas = areas_of(mmap(BASE, 8))
+    assert [areas.keep(BASE + n * PAGE, None, 7) for n in range(4)] == [None] * 4
+    areas.apply(call("madvise", BASE + PAGE, 2 * PAGE, 4))
+    assert [areas.keep(BASE + n * PAGE, None, 7) for n in (1, 2, 3)] == [None, None, "w"]

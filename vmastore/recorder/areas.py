@@ -11,6 +11,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 
+from sortedcontainers import SortedDict
+
 from vmastore.events.types import Event, ObservedVma
 from vmastore.mm.flags import PAGE_MASK, PAGE_SIZE, PMD_SIZE
 
@@ -85,7 +87,7 @@ class Areas:
         self._starts: list[int] = []
         self._pieces: list[Piece] = []
         self._brk = 0
-        self._faulted: dict[int, int] = {}  # pages with one fault of unknown access: by which thread
+        self._faulted: SortedDict[int, int] = SortedDict()  # pages with one fault of unknown access: by which thread
         self._fork_exact = True
 
     # -- pieces
@@ -146,7 +148,8 @@ class Areas:
     def _refault(self, start: int, end: int) -> None:
         """The pages of [start, end) may be gone: the next fault there is a first one."""
         if self._faulted:
-            self._faulted = {page: tid for page, tid in self._faulted.items() if not start <= page < end}
+            for page in list(self._faulted.irange(start, end, inclusive=(True, False))):
+                del self._faulted[page]
 
     # -- what changes them
 
