@@ -108,11 +108,11 @@ def _figures(ours: tuple[float, float], linear: tuple[float, float]) -> dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bisection", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="20,000 events; figures mean little")
-    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--quick", action="store_true", help="20,000 events, few runs; figures mean little")
+    parser.add_argument("--events", type=int, help="how many (1,000,000)")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     options = parser.parse_args()
-    count = 20_000 if options.quick else options.events
+    count = options.events or (20_000 if options.quick else 1_000_000)
     with tempfile.TemporaryDirectory() as name:
         results = measure(count, 1_000, 3 if options.quick else 9, Path(name))
     machine = {"python": platform.python_version(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}

@@ -33,3 +33,14 @@ def test_quick_store_benchmark() -> None:
     assert results["one batch"]["bytes_an_event"] < 105
     assert results["one batch"]["baseline_per_second"] > 0
     assert {"p50_us", "p95_us", "p99_us", "baseline_p99_us"} <= results["single appends"].keys()
+
+
+def test_quick_bisection_benchmark() -> None:
+    """Both bisections name the events that were put there, by few states and events (it checks that itself)."""
+    command = [sys.executable, "-m", "benchmarks.bisection", "--quick", "--events", "5000", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    assert results["trace"]["events"] == 6_000
+    assert results["predicate"]["states"] <= 6 and results["predicate"]["passed"] <= 1_000
+    assert results["outcome"]["ms, linear"] > 0
