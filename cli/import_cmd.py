@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.2  # between two looks at a log that has not grown
 
-FORMATS = ("auto", "strace", "jsonl", "vmafuzz", "maprec", "vectors", "maps", "perf")
+FORMATS = ("auto", "strace", "jsonl", "vmafuzz", "maprec", "vectors", "maps", "perf", "ftrace")
 
 
 def register(app: typer.Typer) -> None:

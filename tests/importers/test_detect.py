@@ -171,3 +171,16 @@ def test_a_real_program_under_strace_imports(tmp_path: Path) -> None:
         pytest.skip("strace may not trace here")
     (reader,) = open_traces(log)
     assert {"mmap", "munmap", "exit"} <= {event.call for event in reader.events()}
+
+
+FAULTS = sorted((Path(__file__).parents[1] / "data" / "faults").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", FAULTS, ids=[path.stem for path in FAULTS])
+def test_page_faults_alone_are_told_where_they_belong(path: Path) -> None:
+    """The text of perf script, trace-cmd and ftrace without a log: the error names the option."""
+    with pytest.raises(InputError) as error:
+        list(open_traces(path)[0].events())
+    assert path.stem == "perf-no-address" or "--faults-from" in (error.value.hint or "")
+    with pytest.raises(InputError, match="belong beside the log"):
+        open_traces(path, "ftrace")

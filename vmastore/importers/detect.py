@@ -16,6 +16,7 @@ from typing import IO, Any, cast
 from vmastore.errors import InputError
 from vmastore.importers import vectors
 from vmastore.importers.base import TraceReader
+from vmastore.importers.faults import Fault, parse_line
 from vmastore.importers.jsonl import JsonlReader
 from vmastore.importers.maprec import MaprecReader
 from vmastore.importers.maps_file import MapsReader, is_maps_line, process_of
@@ -86,7 +87,19 @@ def recognise(lines: list[bytes], name: str = "input") -> str:
         return "maps"
     if _is_vectors(shown):
         return "vectors"
-    return "perf" if is_perf_trace(shown) else "strace"
+    if is_perf_trace(shown):
+        return "perf"
+    if any(isinstance(parse_line(line), Fault) for line in shown):
+        raise _faults_alone(name)
+    return "strace"
+
+
+def _faults_alone(name: str) -> InputError:
+    """Page faults change nothing without the calls between them."""
+    return InputError(
+        f"{name}: holds page faults, which belong beside the log of the same run",
+        hint=f"vmastore import LOG --faults-from {name}",
+    )
 
 
 def _is_vectors(lines: list[bytes]) -> bool:
@@ -159,6 +172,10 @@ def _vectors(source: Source, name: str | None) -> list[TraceReader]:
     return list(vectors.readers(source, name))
 
 
+def _ftrace(source: Source, name: str | None) -> list[TraceReader]:
+    raise _faults_alone(source.name)
+
+
 OPENERS: dict[str, Opener] = {
     "strace": _strace,
     "jsonl": lambda source, name: [JsonlReader(source, name)],
@@ -167,5 +184,6 @@ OPENERS: dict[str, Opener] = {
     "vectors": _vectors,
     "maps": lambda source, name: [MapsReader(source, name)],
     "perf": lambda source, name: [PerfTraceReader(source, name)],
+    "ftrace": _ftrace,
 }
 FORMATS = tuple(OPENERS)

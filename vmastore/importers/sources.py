@@ -152,7 +152,8 @@ def check_text(head: bytes, name: str) -> None:
     """Raise InputError when the beginning of a file is not text."""
     for magic, what in _BINARIES.items():
         if head.startswith(magic):
-            raise InputError(f"{name}: is {what}, not a log")
+            perf = f"vmastore import LOG --faults-from {name}" if magic == b"PERFILE2" else None
+            raise InputError(f"{name}: is {what}, not a log", hint=perf)
     zero = head.find(b"\0")
     if zero >= 0:
         raise InputError(f"{name}: byte {zero} is 0: this is a binary file, not a log")
