@@ -9,10 +9,11 @@ import pytest
 from layout import at, flag_bits, layout
 from operations import Op, brk, copy, extend, modify, new
 
-from vmastore.mm.mm import Mm
-from vmastore.mm.rules import PRESETS
+from vmastore.mm.merge.certainty import absorb_unsure
+from vmastore.mm.mm import Env, Mm
+from vmastore.mm.rules import PRESETS, preset
 from vmastore.mm.unknown import UNSURE_BASE
-from vmastore.mm.vma import AnonVma, BaseAnon
+from vmastore.mm.vma import AnonVma, BaseAnon, Vma
 
 # what a VMA may be: unwritten, written alone, written with the others of its kind, inherited while written
 STATES = ("w", "W", "T", "F")
@@ -124,3 +125,37 @@ def test_what_is_known_is_certain(kernel: str) -> None:
     for geometry, (_, letters, _) in GEOMETRIES.items():
         for states in product(STATES, repeat=len(letters)):
             assert _decided(geometry, states, kernel)[1]
+
+
+def _part(state: str) -> Vma:
+    """w, W: known; 1, 2: unsure; B, b: open since before; c: and written since; d: and unsure since."""
+    kinds = {"1": 1, "2": 2, "B": UNSURE_BASE, "b": UNSURE_BASE, "c": UNSURE_BASE, "d": UNSURE_BASE | 1}
+    vma = Vma(0, 4096, Mm(Env(preset("6.18"))).env.table.get(0))
+    vma.unsure = kinds.get(state, 0)
+    if state in "Bbcd":
+        vma.base = BaseAnon(state == "B")
+    if state in "WBc":
+        vma.anon_vma = AnonVma()
+        vma.chain = (vma.anon_vma,)
+    return vma
+
+
+@pytest.mark.parametrize(
+    ("parts", "unsure", "base"),
+    [
+        ("ww", 0, None), ("wW", 0, None), ("Ww", 0, None), ("w1", 1, None), ("1w", 1, None), ("w2", 2, None),
+        ("12", 2, None), ("21", 2, None), ("1W", 0, None), ("W2", 0, None), ("wB", UNSURE_BASE, 1),
+        ("Bw", UNSURE_BASE, 0), ("wb", UNSURE_BASE, 1), ("bB", UNSURE_BASE, 1), ("Bb", UNSURE_BASE, 0),
+        ("bb", UNSURE_BASE, 0), ("b1", UNSURE_BASE | 1, 0), ("2b", UNSURE_BASE | 2, 1), ("B1", UNSURE_BASE, 0),
+        ("2B", UNSURE_BASE, 1), ("c1", UNSURE_BASE, 0), ("dw", UNSURE_BASE | 1, 0), ("dB", UNSURE_BASE, 1),
+        ("WB", 0, None), ("bW", 0, None), ("Wd", 0, None), ("w1b", UNSURE_BASE | 1, 2), ("1wW", 0, None),
+        ("bwB", UNSURE_BASE, 2),
+    ],
+)  # fmt: skip
+def test_what_a_merged_vma_is(parts: str, unsure: int, base: int | None) -> None:
+    """Surely written if a part is; else as open as its most open part, with the base that says most (by part)."""
+    survivor, *others = vmas = [_part(state) for state in parts]
+    bases = [vma.base for vma in vmas]
+    absorb_unsure(survivor, tuple(others))
+    assert survivor.unsure == unsure
+    assert survivor.base is (None if base is None else bases[base])

@@ -187,3 +187,34 @@ def test_attached_in_the_middle(corpus: Path, kernel: str, recording: str) -> No
     """What is called certain equals the kernel, what is called assumed has another reading that one may observe."""
     assumed, settled = examine(corpus / "fuzz" / kernel / f"{recording}.jsonl.gz", 40)
     assert (assumed > 0 and settled > 0) or recording.startswith("basic")
+
+
+def call(world: World, name: str, *args: int) -> Outcome:
+    """One event of the address space, answered with 0 or, for an mmap, with its address."""
+    result = args[0] if name == "mmap" else None if name == "fault" else 0
+    full = (*args, "w", None, "user") if name == "fault" else args
+    return world.apply(Event(9, 1, 1, 1, None, name, full, result, 0))
+
+
+def test_what_is_written_later_may_borrow_an_open_anon_vma() -> None:
+    """A fault takes a neighbour's anon_vma if that one is singular, which is open: so is whether the two are one."""
+    world = begin(line(0, 2, "rw-p", True))
+    call(world, "mmap", A + 2 * P, 2 * P, 7, 0x32, -1, 0)
+    call(world, "fault", A + 2 * P, P)
+    before = clone_mm(world.mm(1))
+    done = protect(world, 2, 2, 3)
+    assert not done.certain
+    event = Event(9, 1, 1, 1, None, "mprotect", (A + 2 * P, 2 * P, 3), 0, 0)
+    assert {cases for cases, _ in alternatives(world, event, before, done)} == {"", "7"}
+
+
+def test_what_was_open_and_is_written_now_is_apart_from_what_came_after() -> None:
+    """Two VMAs written while their flags differed have two anon_vmas, whatever the older one had before."""
+    world = begin(line(0, 2, "rw-p", False), kernel="6.18")
+    call(world, "mmap", A + 2 * P, 2 * P, 7, 0x32, -1, 0)
+    call(world, "madvise", A + 2 * P, 2 * P, 16)
+    call(world, "fault", A + 2 * P, P)
+    call(world, "fault", A, P)
+    protect(world, 2, 2, 3)
+    done = call(world, "madvise", A + 2 * P, 2 * P, 17)
+    assert done.certain and done.merges == 0 and cases(world) == [0, 2]
