@@ -208,15 +208,20 @@ def echo_json(document: Any) -> None:
 
 
 def emit_rows(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, as_json: bool = False, nl: bool = False
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    as_json: bool = False,
+    nl: bool = False,
+    table: bool = False,
 ) -> None:
-    """Rows as JSON, JSON lines, a table on a terminal, or tab-separated text in a pipe."""
+    """Rows as JSON, JSON lines, a table on a terminal (or where asked for), else tab-separated text."""
     if as_json:
         echo_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif nl:
         for row in rows:
             echo_json(dict(zip(columns, row, strict=True)))
-    elif sys.stdout.isatty():
+    elif table or sys.stdout.isatty():
         _table(columns, rows)
     else:
         echo("\t".join(columns))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vmastore.cli.common import JsonOption, NlOption, StoreOption, echo, emit_rows, open_existing
+from vmastore.cli.common import JsonOption, KernelOption, NlOption, StoreOption, echo, emit_rows, open_existing
 from vmastore.errors import InputError
+
+if TYPE_CHECKING:
+    from vmastore.store import Store
+    from vmastore.store.sql import AsOf
 
 
 def register(app: typer.Typer) -> None:
@@ -19,14 +23,27 @@ def register(app: typer.Typer) -> None:
 
 
 def sql(
-    query: Annotated[str | None, typer.Argument(help="A SELECT, or - for standard input.")] = None,
+    query: Annotated[
+        str | None, typer.Argument(help="A SELECT, the name of a saved query, or - for standard input.")
+    ] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the query from a file.")] = None,
     param: Annotated[list[str] | None, typer.Option("-p", "--param", help="name=value for :name.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="TRACE@N: `vmas` shows the VMAs alive after event N alone.")
+    ] = None,
+    kernel: KernelOption = None,
+    save: Annotated[str | None, typer.Option("--save", help="Keep the query under this name; run it by it.")] = None,
+    forget: Annotated[str | None, typer.Option("--forget", help="Drop a query that was saved.")] = None,
+    list_queries: Annotated[
+        bool, typer.Option("--list", help="List the saved queries, the shipped ones too.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the saved query instead of running it.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV.")] = False,
     tsv: Annotated[bool, typer.Option("--tsv", help="Tab-separated.")] = False,
+    table: Annotated[bool, typer.Option("--table", help="A table, in a pipe too.")] = False,
     no_headers: Annotated[bool, typer.Option("--no-headers", help="No header line.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="The first column of the first row, alone.")] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the views and their columns.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the views, their columns, the functions.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds after which the query stops.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -34,30 +51,76 @@ def sql(
 ) -> None:
     """Query the store: a table on a terminal, tab-separated in a pipe. Nothing can be written.
 
+    Time travel: vmas_at(TRACE, N), vma_diff(TRACE, A, B), vma_history(TRACE, ADDR) and
+    vmas_between(TRACE, LOW, HIGH, FIRST, LAST) stand for tables; --schema explains them. They, and
+    --as-of, need a stored replay (`vmastore replay TRACE`).
+
     Example: vmastore sql "SELECT call, count(*) FROM events GROUP BY call"
+
+    Example: vmastore sql who -p trace=app -p addr=0x7f0000001000
     """
     from vmastore.store import query as run
+    from vmastore.store import saved
 
     if schema:
         _schema()
         return
-    text = _text(query, file)
     with open_existing(store) as opened:
-        columns, rows = run(opened, text, _params(param), timeout=timeout)
+        if list_all:
+            rows = ((n, q.question, " ".join(q.parameters)) for n, q in saved.queries(opened).items())
+            emit_rows(("name", "question", "parameters"), rows, as_json=as_json, nl=nl)
+            return
+        if forget is not None:
+            saved.forget(opened, forget)
+            return
+        text, params = _query(opened, _text(query, file), _params(param))
+        if save is not None:
+            saved.save(opened, save, text)
+            return
+        if show:
+            echo(text)
+            return
+        columns, found = run(opened, text, params, timeout=timeout, as_of=_moment(as_of, kernel))
         if raw:
-            for row in rows:
-                echo("" if row[0] is None else str(row[0]))
+            for row in found:
+                echo(_raw(row[0]))
                 break
         elif as_csv or tsv:
             writer = csv.writer(sys.stdout, delimiter="\t" if tsv else ",", lineterminator="\n")
             if not no_headers:
                 writer.writerow(columns)
-            writer.writerows(rows)
+            writer.writerows(_printable(found))
         elif no_headers and not (as_json or nl):
-            for row in rows:
+            for row in _printable(found):
                 echo("\t".join("" if value is None else str(value) for value in row))
         else:
-            emit_rows(columns, _printable(rows), as_json=as_json, nl=nl)
+            emit_rows(columns, _printable(found), as_json=as_json, nl=nl, table=table)
+
+
+def _query(store: Store, text: str, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """(the SELECT, its parameters) of a text that may be a saved query's name."""
+    from vmastore.store import saved
+
+    if not saved.is_name(text):
+        return text, params
+    found = saved.find(store, text)
+    return found.sql, saved.complete(store, found, params)
+
+
+def _moment(as_of: str | None, kernel: str | None) -> AsOf | None:
+    from vmastore.cli.common import parse_target
+    from vmastore.store.sql import AsOf
+
+    if as_of is None:
+        if kernel is not None:
+            raise InputError("--kernel goes with --as-of", hint="in a query: WHERE replay = replay_of(TRACE, KERNEL)")
+        return None
+    target = parse_target(as_of)
+    return AsOf(target.trace, -1 if target.at is None else target.at, kernel)
+
+
+def _raw(value: Any) -> str:
+    return "" if value is None else value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _printable(rows: Any) -> Any:
@@ -76,7 +139,7 @@ def _text(query: str | None, file: Path | None) -> str:
     if query == "-":
         return sys.stdin.read()
     if query is None:
-        raise InputError("no query", hint="give a SELECT, -f FILE, or --schema")
+        raise InputError("no query", hint="give a SELECT, a saved query's name, -f FILE, --list or --schema")
     return query
 
 
@@ -88,16 +151,26 @@ def _params(params: list[str] | None) -> dict[str, Any]:
             raise InputError(f"-p {text!r}: write name=value")
         try:
             number = int(value, 0)
-            found[name] = number - (1 << 64) if number >> 63 else number
         except ValueError:
             found[name] = value
+            continue
+        if not -(1 << 63) <= number < 1 << 64:
+            raise InputError(f"-p {text!r}: the number does not fit 64 bits")
+        found[name] = number - (1 << 64) if number >> 63 > 0 else number
     return found
 
 
 def _schema() -> None:
+    from vmastore.store.moments import FUNCTIONS, SCALARS
     from vmastore.store.views import VIEWS
 
     for view in VIEWS:
         echo(f"{view.name}: {view.comment}")
         for name, _, comment in view.columns:
             echo(f"    {name:<15} {comment}")
+    echo("Tables that take arguments:")
+    for name, function in FUNCTIONS.items():
+        echo(f"    {name}({', '.join(function.arguments).replace('?', ' (may be left out)')}): {function.comment}")
+    echo("Functions:")
+    for name, comment in SCALARS.items():
+        echo(f"    {name}: {comment}")

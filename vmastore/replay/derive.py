@@ -9,7 +9,6 @@ from typing import Any
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Reason
 from vmastore.mm.rules import RuleSet
-from vmastore.replay.engine import engine
 from vmastore.replay.lifetimes import Lifetimes
 from vmastore.replay.rolling import Rolling
 from vmastore.replay.snapshots import Snapshots, Spacing, options_key
@@ -17,6 +16,7 @@ from vmastore.replay.trace import StoredTrace
 from vmastore.replay.why import why_apart
 from vmastore.replay.world import Outcome, World
 from vmastore.store.derived import ReplayWriter
+from vmastore.version import engine
 
 
 @dataclass

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from vmastore.events import FileInfo, TraceHeader
 from vmastore.mm.rules import RuleSet
-from vmastore.replay.engine import engine
 from vmastore.replay.state import decode, encode
 from vmastore.replay.world import World
 from vmastore.store.snapshots import SnapshotRow, event_hash, find_replay, nearest, replace
+from vmastore.version import engine
 
 if TYPE_CHECKING:
     from vmastore.replay.trace import StoredTrace

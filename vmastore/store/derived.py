@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from vmastore.errors import StoreError
+from vmastore.store.nodes import page_node, seq_node
 from vmastore.store.spaces import remake
 from vmastore.store.store import Store
 
@@ -14,7 +15,7 @@ _TABLES = ("outcome_t", "decision_t", "vma_t", "lost_merge_t", "snapshot_t")
 _SQL = {
     "outcome_t": "INSERT INTO outcome_t VALUES (?,?,?,?,?,?,?,?,?,?)",
     "decision_t": "INSERT INTO decision_t VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-    "vma_t": "INSERT INTO vma_t VALUES (?,?,?,?,?,?,?,?,?,?)",
+    "vma_t": "INSERT INTO vma_t VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
     "lost_merge_t": "INSERT INTO lost_merge_t VALUES (?,?,?,?,?,?,?)",
     "snapshot_t": "INSERT INTO snapshot_t VALUES (?,?,?,?)",
 }
@@ -79,7 +80,8 @@ class ReplayWriter:
 
     def vma(self, row: tuple[Any, ...]) -> None:
         """(mm, vm_start, vm_end, vm_flags, pgoff, path, name, born_seq, died_seq)"""
-        self._add("vma_t", row)
+        born, died = row[-2:]
+        self._add("vma_t", (*row, seq_node(born, died), page_node(row[1], row[2])))
 
     def lost_merge(self, row: tuple[Any, ...]) -> None:
         """(mm, boundary, seq, left_start, right_end, reason)"""

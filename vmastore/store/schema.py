@@ -223,7 +223,11 @@ vma_t = Table(
     Column("name", Text, comment="name column of maps"),
     Column("born_seq", Integer, nullable=False, comment="event that made this state"),
     Column("died_seq", Integer, comment="event that ended it, NULL alive"),
+    Column("seq_node", BigInteger, comment="node of the time it lived; NULL: of an older vmastore"),
+    Column("page_node", BigInteger, comment="node of the pages it covers"),
     Index(None, "replay", "mm", "born_seq"),
+    Index(None, "replay", "seq_node"),
+    Index(None, "replay", "page_node"),
 )
 
 lost_merge_t = Table(
@@ -262,4 +266,12 @@ bisect_mark_t = Table(
     Column("high", Integer, nullable=False, comment="last event that is marked: the same one but for skip"),
     Column("source", Text, nullable=False, comment="user, or run: a command said so"),
     sqlite_with_rowid=False,
+)
+
+query_t = Table(
+    "query_t",
+    metadata,
+    Column("name", Text, primary_key=True, comment="name of the saved query"),
+    Column("sql", Text, nullable=False, comment="its SELECT"),
+    Column("created_at", Text, nullable=False, comment="UTC time when it was saved"),
 )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from vmastore.errors import StoreError
 from vmastore.store import postgresql
 from vmastore.store.engine import BUSY_SECONDS, read_only_uri, register
+from vmastore.store.moments import alive, expand
+from vmastore.store.resolve import Resolver
 from vmastore.store.store import Store
 
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -19,20 +22,62 @@ _PRAGMAS = {"table_info", "table_list", "table_xinfo", "index_list", "database_l
 _STEPS = 10_000  # virtual machine steps between two looks at the clock
 
 
+class AsOf(NamedTuple):
+    """A moment: a trace (name or number) and the event after which it is; under `kernel`, if given."""
+
+    trace: str
+    seq: int
+    kernel: str | None = None
+
+
 def query(
-    store: Store, sql: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    store: Store,
+    sql: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    timeout: float | None = None,
+    as_of: AsOf | None = None,
 ) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-    """(column names, rows) of one SELECT. Raises StoreError: wrong SQL, a write, the time limit (seconds)."""
+    """(column names, rows) of one SELECT. Raises StoreError: wrong SQL, a write, the time limit (seconds).
+
+    as_of: `vmas` shows the VMAs alive at that moment alone.
+    """
+    expanded = expand(sql)
     if store.engine.dialect.name == "postgresql":
+        if as_of is not None or expanded != sql:
+            raise StoreError("time travel in SQL needs a SQLite store", hint="`vmastore replay TRACE@N` works in any")
         return _postgresql(store, sql, params or {}, timeout)
-    connection = connect(store, timeout)
+    resolver = Resolver(lambda: _open(store))
+    connection = _open(store)
+    resolver.register(connection)
+    if as_of is not None:
+        replay, seq = resolver.replay(as_of.trace, as_of.kernel), resolver.seq(as_of.trace, as_of.seq)
+        connection.execute(f"CREATE TEMP VIEW vmas AS {alive(str(replay), str(seq))}")
+    _restrict(connection, timeout)
+    refusal = partial(_refusal, resolver=resolver, timeout=timeout)
     try:
-        cursor = connection.execute(sql, dict(params or {}))
+        cursor = connection.execute(expanded, params or {})
+        # the first row now: what is wrong with a query shows before anything is printed
+        first = cursor.fetchone() if cursor.description is not None else None
     except (sqlite3.Error, sqlite3.Warning) as error:
-        raise _refusal(error, timeout) from None
+        raise refusal(error) from None
+    except KeyboardInterrupt:
+        raise refusal(sqlite3.OperationalError("interrupted")) from None
     if cursor.description is None:
         raise StoreError("the statement gives no rows", hint="`vmastore sql` reads only: write a SELECT")
-    return [column[0] for column in cursor.description], _rows(connection, cursor, timeout)
+    return [column[0] for column in cursor.description], _rows(connection, cursor, first, resolver, refusal)
+
+
+class _Unknown(dict[str, Any]):
+    def __missing__(self, name: str) -> None:
+        return None
+
+
+def check(store: Store, sql: str) -> None:
+    """Refuse a text that is no SELECT on this store, without running it. Raises StoreError."""
+    columns, rows = query(store, f"EXPLAIN {sql}", _Unknown())
+    if not any(row[columns.index("opcode")] == "ResultRow" for row in rows):
+        raise StoreError("the statement gives no rows", hint="`vmastore sql` reads only: write a SELECT")
 
 
 def _postgresql(
@@ -63,16 +108,25 @@ def _said(error: SQLAlchemyError) -> Exception:
 
 def connect(store: Store, timeout: float | None = None) -> sqlite3.Connection:
     """A connection that can only read. Raises StoreError for other databases than SQLite."""
+    connection = _open(store)
+    _restrict(connection, timeout)
+    return connection
+
+
+def _open(store: Store) -> sqlite3.Connection:
     if store.engine.dialect.name != "sqlite" or not store.engine.url.database:
         raise StoreError("read-only SQL needs a SQLite store", hint="use the database's own client")
     uri = read_only_uri(store.engine.url.database)
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
     register(connection)
+    return connection
+
+
+def _restrict(connection: sqlite3.Connection, timeout: float | None) -> None:
     connection.execute("PRAGMA query_only=ON")
     connection.set_authorizer(authorize)
     end = time.monotonic() + (timeout if timeout is not None else 1e9)
     connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)  # Ctrl-C is seen here too
-    return connection
 
 
 def authorize(action: int, one: str | None, two: str | None, *_: Any) -> int:
@@ -86,18 +140,29 @@ def authorize(action: int, one: str | None, two: str | None, *_: Any) -> int:
     return sqlite3.SQLITE_DENY
 
 
-def _rows(connection: sqlite3.Connection, cursor: sqlite3.Cursor, timeout: float | None) -> Iterator[tuple[Any, ...]]:
+def _rows(
+    connection: sqlite3.Connection,
+    cursor: sqlite3.Cursor,
+    first: tuple[Any, ...] | None,
+    resolver: Resolver,
+    refusal: Callable[[Exception], StoreError],
+) -> Iterator[tuple[Any, ...]]:
     try:
-        yield from cursor
+        if first is not None:
+            yield first
+            yield from cursor
     except sqlite3.Error as error:
-        raise _refusal(error, timeout) from None
+        raise refusal(error) from None
     finally:
         connection.close()
+        resolver.close()
 
 
-def _refusal(error: Exception, timeout: float | None) -> StoreError:
+def _refusal(error: Exception, timeout: float | None, resolver: Resolver | None = None) -> StoreError:
     text = str(error)
-    if "not authorized" in text or "prohibited" in text:
+    if resolver is not None and resolver.error is not None and "user-defined function" in text:
+        return resolver.error
+    if "not authorized" in text or "prohibited" in text or "readonly" in text:
         return StoreError(f"refused: {text}", hint="`vmastore sql` reads only: no write, no ATTACH, no extension")
     if "interrupted" in text and timeout is None:
         return StoreError("the query was interrupted")

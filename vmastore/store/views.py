@@ -28,15 +28,26 @@ class View(NamedTuple):
         return sql
 
 
+# json_each gives integers of 2^63 and more as floating point; their digits are got from an array of twice the same
+_BIG = "a.type = 'integer' AND typeof(a.value) = 'real'"
+_TWICE = "json_extract(e.args, a.fullkey, a.fullkey)"
+_DIGITS = f"substr({_TWICE}, 2, (length({_TWICE}) - 3) / 2)"
 _ARGS = (
     "(SELECT json_group_object(coalesce(json_extract(c.arg_names, '$[' || a.key || ']'), 'arg' || a.key), "
-    "CASE WHEN a.type IN ('array', 'object') THEN json(a.value) ELSE a.value END) FROM json_each(e.args) a)"
+    f"CASE WHEN a.type IN ('array', 'object') THEN json(a.value) WHEN {_BIG} THEN json({_DIGITS}) ELSE a.value END)"
+    " FROM json_each(e.args) a)"
+)
+# the same as signed 64 bits: the value less 2^64, in two parts, since neither fits whole
+_SIGNED = (
+    f"(CAST(substr({_DIGITS}, 1, length({_DIGITS}) - 9) AS INTEGER) - 18446744073) * 1000000000"
+    f" + CAST(substr({_DIGITS}, -9) AS INTEGER) - 709551616"
 )
 
 
 def _arg(name: str) -> str:
+    big = f"CASE WHEN length({_DIGITS}) <= 20 THEN {_SIGNED} END"
     return (
-        "(SELECT CASE WHEN a.value >= 9223372036854775808.0 THEN NULL ELSE a.value END FROM json_each(e.args) a "
+        f"(SELECT CASE WHEN {_BIG} THEN {big} ELSE a.value END FROM json_each(e.args) a "
         f"WHERE json_extract(c.arg_names, '$[' || a.key || ']') = '{name}')"
     )
 
@@ -61,7 +72,11 @@ _JSON = {
 }
 
 # plain SQL, so that any program can read the views
-_ERRNO = "CASE e.errno " + " ".join(f"WHEN {n} THEN '{name}'" for n, name in sorted(errorcode.items())) + " END"
+_ERRNO = (
+    "CASE e.errno WHEN 0 THEN NULL "
+    + " ".join(f"WHEN {n} THEN '{name}'" for n, name in sorted(errorcode.items()))
+    + " END"
+)
 _PERMS = " || ".join(
     f"CASE WHEN (v.vm_flags & {bit}) <> 0 THEN '{yes}' ELSE '{no}' END"
     for bit, yes, no in ((1, "r", "-"), (2, "w", "-"), (4, "x", "-"), (0x80, "s", "p"))

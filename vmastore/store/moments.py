@@ -1,0 +1,162 @@
+"""Time travel in SQL: `vmas_at(trace, seq)` and the like, which SQLite in Python has no way to define.
+
+What stands like a table-valued function in a query is replaced, token by token, by a subquery over
+the lifetimes of VMAs; its arguments may be any expressions that need no row of the query itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from vmastore.errors import StoreError
+from vmastore.store.nodes import PAGE_LEVELS, SEQ_LEVELS, holding, overlapping
+from vmastore.store.views import VIEWS
+
+_VMAS = next(view for view in VIEWS if view.name == "vmas")
+_COLUMNS = ", ".join(f'{expression} AS "{name}"' for name, expression, _ in _VMAS.columns)
+_SHOWN = "mm, vm_start, vm_end, perms, vm_flags, pgoff, path, name"
+_FROM = "FROM replay_t r CROSS JOIN vma_t v WHERE v.replay = r.replay"
+_PAGE_MASK = (1 << PAGE_LEVELS) - 1
+_NARROW = 1000  # events: a range of time that is searched by time, whatever its addresses
+
+
+class Function(NamedTuple):
+    """A table-valued function: its arguments (the optional ones last, with `?`), what it gives, its SQL."""
+
+    arguments: tuple[str, ...]
+    comment: str
+    sql: Callable[..., str]
+
+
+def alive(replay: str, seq: str) -> str:
+    """SQL: the rows of `vmas` of one replay that are alive after one event (both SQL expressions)."""
+    return (
+        f"SELECT {_COLUMNS} {_FROM} AND r.replay = {replay} AND {holding('v.seq_node', seq, SEQ_LEVELS)}"
+        f" AND v.born_seq <= {seq} AND (v.died_seq IS NULL OR v.died_seq > {seq})"
+    )
+
+
+def _at(trace: str, seq: str, kernel: str = "NULL") -> str:
+    return alive(f"replay_of({trace}, {kernel})", f"seq_of({trace}, {seq})")
+
+
+def _diff(trace: str, a: str, b: str, kernel: str = "NULL") -> str:
+    one, two = (f"SELECT {_SHOWN} FROM ({_at(trace, seq, kernel)})" for seq in (a, b))
+    return (
+        f"SELECT '-' AS change, * FROM ({one} EXCEPT {two})"
+        f" UNION ALL SELECT '+' AS change, * FROM ({two} EXCEPT {one})"
+    )
+
+
+def _page(addr: str) -> str:
+    return f"(addr({addr}) >> 12 & {_PAGE_MASK})"
+
+
+def _history(trace: str, addr: str, kernel: str = "NULL") -> str:
+    return (
+        f"SELECT {_COLUMNS} {_FROM} AND r.replay = replay_of({trace}, {kernel})"
+        f" AND {holding('v.page_node', _page(addr), PAGE_LEVELS)} AND v.vm_start <= addr({addr})"
+        f" AND v.vm_end > addr({addr})"
+    )
+
+
+def _between(trace: str, low: str, high: str, first: str, last: str, kernel: str = "NULL") -> str:
+    """By time where the range of time is narrow, else by address; checked exactly in both."""
+    a, b = f"seq_of({trace}, {first})", f"seq_of({trace}, {last})"
+    exact = (
+        f"v.vm_start < addr({high}) AND v.vm_end > addr({low}) AND v.born_seq <= {b}"
+        f" AND (v.died_seq IS NULL OR v.died_seq > {a})"
+    )
+    ways = [(f"{b} - {a} <= {_NARROW}", c) for c in overlapping("v.seq_node", a, b, SEQ_LEVELS)]
+    pages = (_page(low), _page(f"addr({high}) - 1"))
+    ways += [(f"{b} - {a} > {_NARROW}", c) for c in overlapping("v.page_node", *pages, PAGE_LEVELS)]
+    return " UNION ALL ".join(
+        f"SELECT {_COLUMNS} {_FROM} AND r.replay = replay_of({trace}, {kernel}) AND {guard} AND {way} AND {exact}"
+        for guard, way in ways
+    )
+
+
+FUNCTIONS: dict[str, Function] = {
+    "vmas_at": Function(
+        ("trace", "seq", "kernel?"),
+        "the VMAs alive after event `seq` (negative: from the end); columns of `vmas`",
+        _at,
+    ),
+    "vma_diff": Function(
+        ("trace", "a", "b", "kernel?"),
+        f"what is not the same after events `a` and `b`: change ('-' gone, '+' new), {_SHOWN}",
+        _diff,
+    ),
+    "vma_history": Function(
+        ("trace", "addr", "kernel?"), "every state of every VMA that ever held `addr`; columns of `vmas`", _history
+    ),
+    "vmas_between": Function(
+        ("trace", "low", "high", "first", "last", "kernel?"),
+        "the VMAs that overlapped [low, high) at some time from after event `first` to after `last`; columns of"
+        " `vmas`",
+        _between,
+    ),
+}
+SCALARS: dict[str, str] = {
+    "trace_of(trace)": "the number of a trace, by name or number; an unknown one is an error",
+    "replay_of(trace, kernel)": "the newest stored replay of a trace (under `kernel`, if it is not NULL);"
+    " none, or a stale one, is an error",
+    "seq_of(trace, n)": "the number of event `n`, which may count from the end: -1 is the last",
+    "hex_addr(n), addr(text)": "an address as text, and back",
+    "perms(flags), flag_names(flags)": "`rw-p`, and the letters of smaps",
+}
+_TOKEN = re.compile(
+    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?(?:\*/|$)|[A-Za-z_]\w*|\s+|.", re.S
+)
+
+
+def expand(sql: str) -> str:
+    """The query with each table-valued function replaced. Raises StoreError: wrong number of arguments."""
+    return _expand(_TOKEN.findall(sql))
+
+
+def _expand(tokens: list[str]) -> str:
+    found, n = [], 0
+    while n < len(tokens):
+        function = FUNCTIONS.get(tokens[n].lower())
+        opening = _next(tokens, n + 1)
+        if function is None or opening == len(tokens) or tokens[opening] != "(":
+            found.append(tokens[n])
+            n += 1
+            continue
+        arguments, end = _arguments(tokens, opening, tokens[n])
+        found.append(_call(tokens[n], function, [_expand(a).strip() for a in arguments]))
+        n = end
+    return "".join(found)
+
+
+def _next(tokens: list[str], n: int) -> int:
+    while n < len(tokens) and (tokens[n].isspace() or tokens[n].startswith(("--", "/*"))):
+        n += 1
+    return n
+
+
+def _arguments(tokens: list[str], opening: int, name: str) -> tuple[list[list[str]], int]:
+    """(the tokens of each argument, where the tokens behind the closing parenthesis begin)."""
+    arguments: list[list[str]] = [[]]
+    depth = 0
+    for n in range(opening, len(tokens)):
+        token = tokens[n]
+        depth += (token == "(") - (token == ")")
+        if depth == 0:
+            return arguments, n + 1
+        if token == "," and depth == 1:
+            arguments.append([])
+        elif n > opening:
+            arguments[-1].append(token)
+    raise StoreError(f"SQL: {name}( is not closed")
+
+
+def _call(name: str, function: Function, arguments: list[str]) -> str:
+    least = sum(not a.endswith("?") for a in function.arguments)
+    if not least <= len(arguments) <= len(function.arguments) or not all(arguments):
+        shown = ", ".join(f"[{a[:-1]}]" if a.endswith("?") else a for a in function.arguments)
+        raise StoreError(f"SQL: {name} takes ({shown})", hint=function.comment)
+    return f"({function.sql(*(f'({a})' for a in arguments))})"

@@ -1,0 +1,48 @@
+"""Intervals as numbers that a plain index finds: which lifetimes hold a moment, an address, or overlap a range.
+
+Every interval of integers belongs to one node of a binary tree over all integers: the lowest one
+whose range holds it whole. A point lies in an interval only if the interval's node is one of the
+point's ancestors, a few dozen; a range overlaps it only if that node is an ancestor of one of the
+range's ends or lies between them. Nodes are numbered in order of their middles, so "between" is a
+range of numbers. Time and addresses (in pages: all 52 bits of them) work alike, in any database.
+"""
+
+from __future__ import annotations
+
+SEQ_LEVELS = 40
+PAGE_LEVELS = 52
+FOREVER = (1 << SEQ_LEVELS) - 1  # the last event of a lifetime that has not ended
+_PAGES = (1 << PAGE_LEVELS) - 1
+
+
+def node(first: int, last: int) -> int:
+    """The node of the interval [first, last], both included and not negative."""
+    level = (first ^ last).bit_length()
+    return (2 * (first >> level) + 1) << level
+
+
+def seq_node(born: int, died: int | None) -> int:
+    """The node of a lifetime from event `born` up to, but without, event `died` (None: not ended)."""
+    return node(born, FOREVER if died is None else max(born, died - 1))
+
+
+def page_node(vm_start: int, vm_end: int) -> int:
+    """The node of the pages of [vm_start, vm_end), unsigned bytes."""
+    return node(vm_start >> 12 & _PAGES, vm_end - 1 >> 12 & _PAGES)
+
+
+def holding(column: str, point: str, levels: int) -> str:
+    """SQL: the condition that the interval of node `column` may hold `point` (an SQL expression)."""
+    return f"{column} IN ({_ancestors(point, levels)})"
+
+
+def overlapping(column: str, first: str, last: str, levels: int) -> tuple[str, str]:
+    """SQL: two conditions, exclusive, for nodes of intervals that may overlap [first, last] (SQL expressions)."""
+    between = f"{column} BETWEEN 2 * ({first}) AND 2 * ({last}) + 1"
+    ends = f"{column} IN ({_ancestors(first, levels)} UNION {_ancestors(last, levels)}) AND NOT ({between})"
+    return between, ends
+
+
+def _ancestors(point: str, levels: int) -> str:
+    rows = ", ".join(f"({level})" for level in range(levels + 1))
+    return f"SELECT (2 * (p >> column1) + 1) << column1 FROM (SELECT ({point}) AS p) CROSS JOIN (VALUES {rows})"
