@@ -34,9 +34,7 @@ def sql(
     kernel: KernelOption = None,
     save: Annotated[str | None, typer.Option("--save", help="Keep the query under this name; run it by it.")] = None,
     forget: Annotated[str | None, typer.Option("--forget", help="Drop a query that was saved.")] = None,
-    list_queries: Annotated[
-        bool, typer.Option("--list", help="List the saved queries, the shipped ones too.")
-    ] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="List the saved queries, the shipped ones too.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the saved query instead of running it.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV.")] = False,
     tsv: Annotated[bool, typer.Option("--tsv", help="Tab-separated.")] = False,

@@ -17,6 +17,7 @@ def upgrade() -> None:
     for node in _NODES:
         op.add_column("vma_t", sa.Column(node, sa.BigInteger(), nullable=True))
         op.create_index(f"ix_vma_t_replay_{node}", "vma_t", ["replay", node])
+    op.add_column("replay_t", sa.Column("peak_seq", sa.Integer(), nullable=True))
     op.create_table(
         "query_t",
         sa.Column("name", sa.Text(), nullable=False),
@@ -28,6 +29,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("query_t")
+    op.drop_column("replay_t", "peak_seq")
     for node in _NODES:
         op.drop_index(f"ix_vma_t_replay_{node}", "vma_t")
         op.drop_column("vma_t", node)

@@ -72,6 +72,9 @@ def derive(
         lives = Lifetimes(world, writer.vma)
         rolling = Rolling()
         for event in trace.events():
+            if event.call == "exit" and event.mm in world.mms and len(event.args) > 2 and event.args[2]:
+                for row in lost_merge_rows(world.mms[event.mm], event.seq - 1):
+                    writer.lost_merge(row)
             outcome = world.apply(event)
             summary.note(outcome)
             changes = lives.after(event)
@@ -100,7 +103,7 @@ def derive(
         for mm in world.mms.values():
             for row in lost_merge_rows(mm, summary.events):
                 writer.lost_merge(row)
-        writer.events = summary.events
+        writer.events, writer.peak_seq = summary.events, summary.peak_seq
         summary.inferred = world.env.inferred
     return world, summary
 

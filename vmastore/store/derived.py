@@ -27,12 +27,14 @@ class ReplayWriter:
 
     In a store that cannot be written nothing is kept (`replay` is 0).
 
-    `events` is set at the end: a replay with fewer events than its trace is stale.
+    `events` and `peak_seq` (the event after which there were most VMAs) are set at the end: a replay with
+    fewer events than its trace is stale.
     """
 
     def __init__(self, store: Store, trace: int, kernel: str, options: str, *, engine: str, basis: str) -> None:
         self.store = store
         self.events = 0
+        self.peak_seq = 0
         self._rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
         self._count = 0
         self.replay = 0
@@ -68,7 +70,9 @@ class ReplayWriter:
             return
         self._flush()
         with self.store._write() as connection:
-            connection.exec_driver_sql("UPDATE replay_t SET events=? WHERE replay=?", (self.events, self.replay))
+            connection.exec_driver_sql(
+                "UPDATE replay_t SET events=?, peak_seq=? WHERE replay=?", (self.events, self.peak_seq, self.replay)
+            )
 
     def outcome(self, row: tuple[Any, ...]) -> None:
         """(seq, mm, merges, splits, cases, map_count, certain, divergence, rolling)"""

@@ -19,31 +19,34 @@ class Query(NamedTuple):
 
 _TRACE = {"trace": "name or number of the trace"}
 _LIMIT: dict[str, object] = {"limit": 20}
-_ALIVE = "vmas_at(:trace, -1)"
+_MOMENT = {**_TRACE, "seq": "the event; else the one after which there were most VMAs"}
+_PEAK: dict[str, object] = {"seq": None}
+_ALIVE = "vmas_at(:trace, coalesce(:seq, peak_of(:trace)))"
 
 LIBRARY: dict[str, Query] = {
     "causes": Query(
-        "What used up my mappings: which calls made the VMAs that are alive at the end?",
+        "What used up my mappings: which calls made the VMAs (at the peak, or after an event)?",
         f"""SELECT e.call, count(*) AS vmas, sum(v.vm_end - v.vm_start) AS bytes, min(v.born_seq) AS first_seq
 FROM {_ALIVE} v LEFT JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
 GROUP BY e.call ORDER BY vmas DESC""",
-        _TRACE,
+        _MOMENT,
+        _PEAK,
     ),
     "sites": Query(
-        "Which call sites own the VMAs that are alive at the end?",
+        "Which call sites own the VMAs (at the peak, or after an event)?",
         f"""SELECT e.site, e.call, count(*) AS vmas, sum(v.vm_end - v.vm_start) AS bytes
 FROM {_ALIVE} v LEFT JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
 GROUP BY e.site, e.call ORDER BY vmas DESC LIMIT :limit""",
-        _TRACE,
-        _LIMIT,
+        _MOMENT,
+        {**_PEAK, **_LIMIT},
     ),
     "density": Query(
         "How many bytes does a VMA hold, by file and permissions?",
         f"""SELECT coalesce(nullif(name, ''), '(anonymous)') AS name, perms, count(*) AS vmas,
   sum(vm_end - vm_start) AS bytes, sum(vm_end - vm_start) / count(*) AS bytes_a_vma
 FROM {_ALIVE} GROUP BY name, perms ORDER BY vmas DESC LIMIT :limit""",
-        _TRACE,
-        _LIMIT,
+        _MOMENT,
+        {**_PEAK, **_LIMIT},
     ),
     "first-failure": Query(
         "Which call failed first with an errno (ENOMEM), and how many VMAs were there then?",
@@ -131,11 +134,11 @@ LEFT JOIN events d ON d.trace = h.trace AND d.seq = h.died_seq ORDER BY h.born_s
         {"limit": 1000},
     ),
     "layout": Query(
-        "What did the address space look like after an event?",
-        """SELECT mm, hex_addr(vm_start) AS vm_start, hex_addr(vm_end) AS vm_end, perms, pgoff, name, born_seq
-FROM vmas_at(:trace, :seq) ORDER BY mm, length(hex_addr(vm_start)), 2""",
-        {**_TRACE, "seq": "the event, -1: the last"},
-        {"seq": -1},
+        "What did the address space look like at its peak, or after an event?",
+        f"""SELECT mm, hex_addr(vm_start) AS vm_start, hex_addr(vm_end) AS vm_end, perms, pgoff, name, born_seq
+FROM {_ALIVE} ORDER BY mm, length(hex_addr(vm_start)), 2""",
+        _MOMENT,
+        _PEAK,
     ),
     "changes": Query(
         "What is not the same after two events?",
@@ -156,7 +159,8 @@ FROM vmas_between(:trace, :low, :high, :first, :last) ORDER BY born_seq LIMIT :l
         f"""SELECT e.call, count(*) AS vmas, min(v.born_seq) AS first_seq
 FROM {_ALIVE} v LEFT JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
 WHERE ' ' || flag_names(v.vm_flags) || ' ' LIKE '% ' || :flag || ' %' GROUP BY e.call ORDER BY vmas DESC""",
-        {**_TRACE, "flag": "two letters, as in smaps"},
+        {**_MOMENT, "flag": "two letters, as in smaps"},
+        _PEAK,
     ),
     "short-lived": Query(
         "Which calls make VMAs that do not last?",

@@ -104,6 +104,7 @@ SCALARS: dict[str, str] = {
     "replay_of(trace, kernel)": "the newest stored replay of a trace (under `kernel`, if it is not NULL);"
     " none, or a stale one, is an error",
     "seq_of(trace, n)": "the number of event `n`, which may count from the end: -1 is the last",
+    "peak_of(trace)": "the number of the event after which there were most VMAs in one address space",
     "hex_addr(n), addr(text)": "an address as text, and back",
     "perms(flags), flag_names(flags)": "`rw-p`, and the letters of smaps",
 }

@@ -11,7 +11,7 @@ from vmastore.version import engine
 
 
 class Resolver:
-    """trace_of, replay_of and seq_of on a connection; asks the store through a connection of its own."""
+    """trace_of, replay_of, seq_of and peak_of on a connection; asks the store through a connection of its own."""
 
     def __init__(self, open_own: Callable[[], sqlite3.Connection]) -> None:
         self._open = open_own
@@ -26,6 +26,7 @@ class Resolver:
             ("replay_of", 1, self.replay),
             ("replay_of", 2, self.replay),
             ("seq_of", 2, self.seq),
+            ("peak_of", 1, self.peak),
         ):
             connection.create_function(name, count, self._guarded(name, function), deterministic=True)
 
@@ -68,6 +69,11 @@ class Resolver:
         if not isinstance(found, int) or not 0 <= found <= last:
             raise StoreError(f"trace {name!r} has events 1 to {last}, no event {seq!r}")
         return found
+
+    def peak(self, name: Any) -> int:
+        """The event after which there were most VMAs in one address space, by `replay`. Raises StoreError."""
+        replay = self.replay(name)
+        return int(self._rows("SELECT coalesce(peak_seq, 0) FROM replay_t WHERE replay = ?", replay)[0][0])
 
     def replay(self, name: Any, kernel: Any = None) -> int:
         """The newest stored replay of a trace that is not stale. Raises StoreError."""

@@ -164,6 +164,7 @@ replay_t = Table(
     Column("engine", Text, nullable=False, comment="version of vmastore that made it"),
     Column("events", Integer, nullable=False, comment="events folded; less than the trace has: stale"),
     Column("basis", Text, comment="digest of the header and files it was made from; NULL: of an older vmastore"),
+    Column("peak_seq", Integer, comment="event after which there were most VMAs in one address space"),
     UniqueConstraint("trace", "kernel", "options"),
 )
 

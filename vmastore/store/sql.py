@@ -56,7 +56,7 @@ def query(
     _restrict(connection, timeout)
     refusal = partial(_refusal, resolver=resolver, timeout=timeout)
     try:
-        cursor = connection.execute(expanded, params or {})
+        cursor = connection.execute(expanded, {} if params is None else params)
         # the first row now: what is wrong with a query shows before anything is printed
         first = cursor.fetchone() if cursor.description is not None else None
     except (sqlite3.Error, sqlite3.Warning) as error:
@@ -162,7 +162,7 @@ def _refusal(error: Exception, timeout: float | None, resolver: Resolver | None 
     text = str(error)
     if resolver is not None and resolver.error is not None and "user-defined function" in text:
         return resolver.error
-    if "not authorized" in text or "prohibited" in text or "readonly" in text:
+    if any(word in text for word in ("not authorized", "prohibited", "readonly", "authorization denied")):
         return StoreError(f"refused: {text}", hint="`vmastore sql` reads only: no write, no ATTACH, no extension")
     if "interrupted" in text and timeout is None:
         return StoreError("the query was interrupted")

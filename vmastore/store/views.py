@@ -227,7 +227,7 @@ VIEWS: tuple[View, ...] = (
     ),
     View(
         "lost_merges",
-        "Adjacent VMAs at the end of a replay that are not one, with the first reason.",
+        "Adjacent VMAs that are not one, at the end of their address space or of the replay, with the first reason.",
         (
             ("trace", "r.trace", "its trace"),
             ("replay", "l.replay", "its replay"),

@@ -1,0 +1,117 @@
+"""`vmastore sql`: the forms of its output, parameters, saved queries, moments, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from vmastore.cli.main import app
+from vmastore.errors import VmastoreError
+from vmastore.importers.detect import open_traces
+from vmastore.mm.rules import preset
+from vmastore.replay.derive import derive
+from vmastore.replay.trace import StoredTrace
+from vmastore.store import open_store
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with a recording and its replay."""
+    path = tmp_path_factory.mktemp("sql") / "s.db"
+    with open_store(path) as store:
+        reader = open_traces(ROOT / "docs" / "data" / "python-imports.vmatrace.jsonl.gz")[0]
+        info = store.import_events(store.create_trace(reader.header._replace(name="py")), reader)
+        derive(StoredTrace(store, info), preset("6.18"))
+    return str(path)
+
+
+def run(place: str, *words: str, text: str | None = None) -> str:
+    """The output of `vmastore sql`; an error comes out as the exception that says it."""
+    done = CliRunner().invoke(app, ["sql", *words, "--store", place], input=text)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+QUERY = "SELECT 1 AS a, NULL AS b, 'x,y' AS c, x'00ff' AS d"
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ("--csv", 'a,b,c,d\n1,,"x,y",00ff\n'),
+        ("--tsv", "a\tb\tc\td\n1\t\tx,y\t00ff\n"),
+        ("--nl", '{"a": 1, "b": null, "c": "x,y", "d": "00ff"}\n'),
+        ("--json", '[{"a": 1, "b": null, "c": "x,y", "d": "00ff"}]\n'),
+        ("--raw", "1\n"),
+        ("--no-headers", "1\t\tx,y\t00ff\n"),
+    ],
+)
+def test_forms(place: str, option: str, wanted: str) -> None:
+    """Each form, byte for byte."""
+    assert run(place, QUERY, option) == wanted
+
+
+def test_table_in_a_pipe(place: str) -> None:
+    """--table draws one where the output is no terminal."""
+    assert "┃" in run(place, QUERY, "--table")
+
+
+def test_where_the_query_comes_from(place: str, tmp_path: Path) -> None:
+    """An argument, a file, standard input."""
+    (tmp_path / "q.sql").write_text("SELECT 5")
+    assert run(place, "-f", str(tmp_path / "q.sql"), "--raw") == "5\n"
+    assert run(place, "-", "--raw", text="SELECT 6") == "6\n"
+
+
+def test_parameters(place: str) -> None:
+    """Decimal, hex, text; what is over 63 bits is bound as the store keeps it."""
+    sql = "SELECT :a || '|' || :b || '|' || :c || '|' || typeof(:a)"
+    got = run(place, sql, "--raw", "-p", "a=0x10", "-p", "b=x=y", "-p", "c=0xffffffffffffffff")
+    assert got == "16|x=y|-1|integer\n"
+    with pytest.raises(VmastoreError, match="64 bits"):
+        run(place, sql, "-p", "a=99999999999999999999999")
+
+
+def test_as_of(place: str) -> None:
+    """`vmas` shows one moment, counted from either end."""
+    everything = int(run(place, "SELECT count(*) FROM vmas", "--raw"))
+    at = int(run(place, "--as-of", "py@303", "SELECT count(*) FROM vmas", "--raw"))
+    assert at == 75 < everything
+    assert run(place, "--as-of", "py@-1", "SELECT count(*) FROM vmas", "--raw") == "0\n"
+    with pytest.raises(VmastoreError, match=r"under 6\.1 is stored"):
+        run(place, "--as-of", "py@3", "--kernel", "6.1", "SELECT 1")
+    with pytest.raises(VmastoreError, match="no event 999"):
+        run(place, "--as-of", "py@999", "SELECT 1")
+
+
+def test_saved_queries(place: str) -> None:
+    """Save, list, show, run, forget."""
+    run(place, "--save", "mine", "SELECT :x AS x")
+    listed = json.loads(run(place, "--list", "--json"))
+    assert listed[0]["name"] == "mine" and {"who", "peak", "lost"} <= {q["name"] for q in listed}
+    assert run(place, "mine", "--show") == "SELECT :x AS x\n"
+    assert run(place, "mine", "-p", "x=3", "--raw") == "3\n"
+    run(place, "--forget", "mine")
+    with pytest.raises(VmastoreError, match="no saved query 'mine'"):
+        run(place, "mine")
+
+
+def test_time_limit(place: str) -> None:
+    """A query that would never end is stopped."""
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    with pytest.raises(VmastoreError, match="took longer than"):
+        run(place, endless, "--timeout", "0.05")
+
+
+def test_schema_names_everything(place: str) -> None:
+    """Views, tables with arguments, functions."""
+    text = run(place, "--schema")
+    for word in ("lost_merges", "vmas_between", "peak_of", "died_seq"):
+        assert word in text
