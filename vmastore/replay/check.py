@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from vmastore.mm.rules import RuleSet
 from vmastore.replay.derive import derive
-from vmastore.replay.engine import engine
 from vmastore.replay.rebuild import rules_named
 from vmastore.replay.snapshots import Spacing
 from vmastore.replay.trace import StoredTrace
 from vmastore.replay.world import World
 from vmastore.store import Store
 from vmastore.store.derived import ReplayWriter, StoredReplay, derived_rows, stored_replays
+from vmastore.version import engine
 
 _MASK = (1 << 128) - 1
 
