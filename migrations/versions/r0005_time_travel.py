@@ -10,6 +10,7 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+INTEGER = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
 _NODES = ("seq_node", "page_node")
 
 
@@ -17,7 +18,7 @@ def upgrade() -> None:
     for node in _NODES:
         op.add_column("vma_t", sa.Column(node, sa.BigInteger(), nullable=True))
         op.create_index(f"ix_vma_t_replay_{node}", "vma_t", ["replay", node])
-    op.add_column("replay_t", sa.Column("peak_seq", sa.Integer(), nullable=True))
+    op.add_column("replay_t", sa.Column("peak_seq", INTEGER, nullable=True))
     op.create_table(
         "query_t",
         sa.Column("name", sa.Text(), nullable=False),
