@@ -1,4 +1,4 @@
-"""Points in time on long traces: `at(n)` from snapshots beside the linear replay, in the same run.
+"""Points in time on long traces: `at(n)` from snapshots beside the linear replay, in the same run; saved queries too.
 
 `python -m benchmarks.points [--events N]` makes stores of a million events and takes minutes.
 """
@@ -15,12 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stream import calls
+from benchmarks.stream import BASE, SLOT, calls
 from vmastore.events import Event, TraceHeader
 from vmastore.mm.rules import preset
 from vmastore.replay.derive import derive
 from vmastore.replay.trace import StoredTrace
-from vmastore.store import open_store
+from vmastore.store import open_store, query
+from vmastore.store.library import LIBRARY
+from vmastore.store.saved import complete
 from vmastore.store.snapshots import places
 
 HEADER = TraceHeader("bench", "benchmarks", "jsonl", "6.18.44", None, {"max_map_count": 1 << 30}, "recorded")
@@ -56,7 +58,7 @@ def timed(trace: StoredTrace, seqs: list[int]) -> list[float]:
     return sorted(found)
 
 
-def points(count: int, live: int, probes: int, folder: Path) -> dict[str, float]:
+def points(count: int, live: int, probes: int, folder: Path) -> dict[str, Any]:
     """Milliseconds at random moments, the linear replay to some of them first (before there are snapshots)."""
     trace = filled(folder / f"points{live}.db", count, live)
     rng = random.Random(live)
@@ -67,6 +69,8 @@ def points(count: int, live: int, probes: int, folder: Path) -> dict[str, float]
     derived = time.perf_counter() - start
     found = timed(trace, seqs)
     kept = places(trace.store, replay)
+    asked = queries(trace)
+    slowest = max(asked, key=lambda name: asked[name])
     trace.store.close()
     return {
         "p50_ms": round(found[len(found) // 2], 1),
@@ -78,7 +82,28 @@ def points(count: int, live: int, probes: int, folder: Path) -> dict[str, float]
         "snapshots": len(kept),
         "snapshot_MiB": round(sum(size for _, size in kept) / (1 << 20), 1),
         "derive_s": round(derived, 1),
+        "slowest_query": slowest,
+        "slowest_query_ms": round(asked[slowest], 1),
+        "queries_ms": {name: round(ms, 1) for name, ms in sorted(asked.items(), key=lambda i: -i[1])},
     }
+
+
+def queries(trace: StoredTrace) -> dict[str, float]:
+    """Milliseconds of each shipped query, at addresses and moments in the middle of the trace."""
+    middle = trace.info.events // 2
+    given: dict[str, object] = {
+        "addr": BASE, "low": BASE, "high": BASE + 8 * SLOT, "first": middle, "last": middle + 20_000, "flag": "ac",
+        "a": middle, "b": -1, "kernel": RULES.name, "against": RULES.name,
+    }  # fmt: skip
+    found = {}
+    for name, query_ in LIBRARY.items():
+        params = {key: value for key, value in given.items() if key in query_.parameters}
+        start = time.perf_counter()
+        _, rows = query(trace.store, query_.sql, complete(trace.store, query_, params))
+        for _ in rows:
+            pass
+        found[name] = (time.perf_counter() - start) * 1000
+    return found
 
 
 def main() -> None:

@@ -153,15 +153,9 @@ def open_target(store: Store, target: str) -> tuple[StoredTrace, int]:
 
 def pick_mm(trace: StoredTrace, option: int | None, at: int) -> int:
     """The address space: as asked, else of those born by event `at` the one with most events. Raises InputError."""
-    spaces = trace.store.address_spaces(trace.info.trace)
-    numbers = {row[0] for row in spaces}
-    if option is not None:
-        if option not in numbers:
-            known = ", ".join(str(n) for n in sorted(numbers)[:20])
-            raise InputError(f"{trace.info.header.name} has no address space {option}", hint=f"it has {known}")
-        return option
-    alive = [row for row in spaces if row[0] and row[4] <= max(at, 1)]
-    return int(max(alive, key=lambda row: row[6])[0]) if alive else 0
+    from vmastore.replay.space import pick_space
+
+    return pick_space(trace, option, at)
 
 
 def state(
@@ -174,15 +168,11 @@ def state(
     max_map_count: int | None = None,
 ) -> Mm:
     """The address space after event `at`; one that has ended by then as it last was (said on stderr)."""
-    number = pick_mm(trace, mm, at)
-    died = {row[0]: row[5] for row in trace.store.address_spaces(trace.info.trace)}.get(number)
-    if died is not None and died <= at:
-        note(f"address space {number} ends at event {died}; this is after event {died - 1}")
-        at = died - 1
-    world, _ = trace.at(at, rules, faults=check_faults(faults), max_map_count=max_map_count)
-    found = world.mms.get(number)
-    if found is None:
-        raise InputError(f"{trace.info.header.name}: address space {number} does not exist at event {at}")
+    from vmastore.replay.space import space_at
+
+    found, seq = space_at(trace, at, mm, rules, faults=check_faults(faults), max_map_count=max_map_count)
+    if seq < at:
+        note(f"address space {found.number} ends at event {seq + 1}; this is after event {seq}")
     return found
 
 

@@ -22,7 +22,11 @@ from vmastore.cli.common import (
 from vmastore.cli.forms import ALONE, isolated, render, write_text
 from vmastore.errors import InputError
 
+<<<<<<< HEAD
 FORMS = ("jsonl", "strace", *ALONE)
+=======
+FORMS = ("jsonl", "strace", "parquet")
+>>>>>>> aafbd1f (A Python API over store and replay, data frames, Parquet)
 
 
 def register(app: typer.Typer) -> None:
@@ -36,17 +40,22 @@ def export(
     output: Annotated[
         str, typer.Option("-o", "--output", help="File (.gz, .xz compress), - for standard output.")
     ] = "-",
+<<<<<<< HEAD
     mm: MmOption = None,
     kernel: KernelOption = None,
     rule: RuleOption = None,
     faults: FaultsOption = "recorded",
     against: Annotated[str | None, typer.Option("--against", help="report: compare with this kernel.")] = None,
+=======
+    view: Annotated[str, typer.Option("--view", help="parquet: the view to write the rows of.")] = "events",
+>>>>>>> aafbd1f (A Python API over store and replay, data frames, Parquet)
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a trace out. Importing it gives the same events again: of jsonl hashes included, of strace the calls.
 
-    With --json it says what it wrote: trace, format, output, events, left_out (events by call).
+    parquet is for data frames and other databases: the rows of a view (events, outcomes, vmas, …). With --json
+    it says what it wrote: trace, format, output, events (rows of parquet), left_out (events by call).
 
     c, pytest and report are of one address space (--mm) and its operations on VMAs: c is a program that does
     them in an arena and checks /proc/self/maps after each (exit status 0, or 1 for a difference), pytest a
@@ -55,6 +64,8 @@ def export(
     Example: vmastore export app -o app.vmatrace.jsonl.gz
 
     Example: vmastore export app --to strace -o app.log
+
+    Example: vmastore export app --to parquet --view vmas -o vmas.parquet
     """
     from vmastore.reports.export_jsonl import export_jsonl, open_output
     from vmastore.reports.export_strace import export_strace
@@ -66,12 +77,19 @@ def export(
     left_out: dict[str, int] = {}
     with open_existing(store) as opened:
         trace, at = open_target(opened, target)
+<<<<<<< HEAD
         if to in ALONE:
             from vmastore.mm.rules import resolve
 
             rules = choose_rules(trace.header, kernel, rule)
             alone = isolated(trace, at, mm, rules, faults=faults).trace
             write_text(render(to, alone, rules, None if against is None else resolve(against)), output)
+=======
+        if to == "parquet":
+            from vmastore.reports.export_parquet import export_parquet
+
+            at = export_parquet(opened, trace.info.trace, view, at, output)
+>>>>>>> aafbd1f (A Python API over store and replay, data frames, Parquet)
         else:
             with open_output(output) as out:
                 files = list(trace.files.values())

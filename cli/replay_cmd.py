@@ -135,14 +135,13 @@ def diff(
     """
     from vmastore.replay.maps import observed
     from vmastore.replay.maps_text import maps_line
+    from vmastore.replay.space import compare
 
     views = [open_view(target, store, mm, kernel, rule, faults) for target in (a, b)]
     sides = [_comparable(observed(v.mm) if v.lines is None else v.lines) for v in views]
     if any(line.vm_flags is None for side in sides for line in side):  # a maps file tells no VmFlags
         sides = [[line._replace(vm_flags=None) for line in side] for side in sides]
-    others = [set(side) for side in sides]
-    gone = [line for line in sides[0] if line not in others[1]]
-    new = [line for line in sides[1] if line not in others[0]]
+    gone, new = compare(*sides)
     if as_json:
         echo_json({"removed": [vma_dict(v) for v in gone], "added": [vma_dict(v) for v in new]})
     else:

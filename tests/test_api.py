@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,101 @@ def test_import_and_replay_through_the_api(tmp_path: Path) -> None:
         assert outcome is not None and outcome.seq == 50 and world.mms
         columns, rows = vmastore.query(store, "SELECT count(*) AS n FROM events")
         assert columns == ["n"] and list(rows) == [(info.events,)]
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[vmastore.Database]:
+    """A store with a recording of random calls."""
+    with vmastore.connect(tmp_path / "db.db", create=True) as found:
+        found.import_file(SAMPLE, "fuzz")
+        yield found
+
+
+def test_connect_makes_nothing_unasked(tmp_path: Path) -> None:
+    """A store that is not there is an error, not an empty store."""
+    with pytest.raises(vmastore.VmastoreError):
+        vmastore.connect(tmp_path / "none.db")
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_traces_and_events(db: vmastore.Database) -> None:
+    """A trace is iterated, asked for one event, counted from the end."""
+    (trace,) = db.traces()
+    assert trace.name == "fuzz" and trace.header.format == "vmafuzz"
+    assert [e.seq for e in trace] == list(range(1, len(trace) + 1))
+    assert [e.seq for e in trace.events(3, 5)] == [3, 4, 5]
+    assert trace.event(-1).seq == len(trace)
+    with pytest.raises(vmastore.VmastoreError, match="no event 99999999"):
+        trace.event(99999999)
+
+
+def test_append(db: vmastore.Database) -> None:
+    """Events appended are there at once; a wrong expectation names both versions."""
+    trace = db.create("own", release="6.18.44", faults="recorded", config={"max_map_count": 65530})
+    event = vmastore.Event(1, 1, 7, 7, None, "mmap", (0x10000000, 4096, 3, 0x32, -1, 0), 0x10000000, 0)
+    assert trace.append([event], expected_version=0) == 1 == len(trace)
+    assert [(v.start, v.end, v.perms) for v in trace.at(1).vmas] == [(0x10000000, 0x10001000, "rw-p")]
+    with pytest.raises(vmastore.VmastoreError, match="at event 1, not at 0"):
+        trace.append([event._replace(seq=2)], expected_version=0)
+
+
+def test_replay_at_and_diff(db: vmastore.Database) -> None:
+    """Points in time are those of the maps observed at the end; a difference names the VMAs of either side."""
+    trace = db.trace("fuzz")
+    sums = trace.replay()
+    assert sums.events == len(trace) and sums.peak > 0
+    assert trace.verify().mismatches == 0
+    assert len(trace.at(-1).vmas) == trace.at(-1).mm.map_count
+    removed, added = trace.diff(10, 60)
+    before, after = trace.at(10).vmas, trace.at(60).vmas
+    assert [v for v in before if v not in removed] == [v for v in after if v not in added]
+    assert trace.diff(10, 10) == ([], [])
+
+
+def test_bisect_explain_and_parting(db: vmastore.Database) -> None:
+    """The first event with a property, what it did, and the first that two kernels decide differently."""
+    trace = db.trace("fuzz")
+    most = trace.replay().peak
+    first = trace.bisect(f"map_count >= {most}")
+    assert first is not None and trace.explain(first).outcome.map_count == most
+    assert trace.explain(first - 1).outcome.map_count < most
+    assert trace.bisect(f"map_count > {most}") is None
+    parted = trace.parting("6.1", "6.18")
+    assert parted is not None and 0 < parted.event.seq <= len(trace)
+    assert trace.parting("6.1", "6.1") is None
+
+
+def test_sql(db: vmastore.Database) -> None:
+    """Rows, dicts, saved queries, moments."""
+    trace = db.trace("fuzz")
+    trace.replay()
+    assert db.sql("SELECT :a AS x, 2 AS y", {"a": 1}).dicts() == [{"x": 1, "y": 2}]
+    count = db.sql("SELECT count(*) FROM vmas", as_of=("fuzz", 40)).rows()[0][0]
+    assert count == len(trace.at(40).vmas)
+    assert db.saved("calls").columns == ["call", "events", "failed"]
+
+
+@pytest.mark.parametrize(("module", "method"), [("pandas", "df"), ("polars", "pl")])
+def test_data_frames(db: vmastore.Database, module: str, method: str) -> None:
+    """The same cells, with NULL and large numbers, in either kind of frame."""
+    pytest.importorskip(module)
+    frame = getattr(db.sql("SELECT seq, call, errno FROM events ORDER BY seq"), method)()
+    rows = db.sql("SELECT seq, call FROM events ORDER BY seq").rows()
+    assert list(frame.columns) == ["seq", "call", "errno"] and len(frame) == len(rows)
+    assert list(zip(frame["seq"], frame["call"], strict=True)) == rows
+
+
+def test_a_missing_library_is_named(db: vmastore.Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pandas or polars the error says what to install."""
+    for module, method in (("pandas", "df"), ("polars", "pl")):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(vmastore.VmastoreError, match=f"{module} is not installed"):
+            getattr(db.sql("SELECT 1"), method)()
+
+
+def test_the_documented_program_runs(tmp_path: Path) -> None:
+    """The program of docs/python.md does what it says."""
+    root = Path(__file__).parent.parent
+    (code,) = re.findall(r"```python\n(.*?)```", (root / "docs" / "python.md").read_text(), re.S)
+    code = code.replace('"app.db"', repr(str(tmp_path / "app.db"))).replace("docs/data", str(root / "docs" / "data"))
+    exec(compile(code, "docs/python.md", "exec"), {})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vmastore.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from vmastore.api import Database, Result, Trace, connect
     from vmastore.errors import VmastoreError
     from vmastore.events import Event, FileInfo, ObservedVma, TraceHeader
     from vmastore.importers.detect import open_traces
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from vmastore.store import Store, TraceInfo, open_store, query
 
 _HOMES = {
+    "Database": "vmastore.api",
+    "Result": "vmastore.api",
+    "Trace": "vmastore.api",
+    "connect": "vmastore.api",
     "VmastoreError": "vmastore.errors",
     "Event": "vmastore.events",
     "FileInfo": "vmastore.events",
@@ -40,18 +45,22 @@ _HOMES = {
 }
 
 __all__ = [
+    "Database",
     "Event",
     "FileInfo",
     "ObservedVma",
     "Outcome",
+    "Result",
     "RuleSet",
     "Store",
     "StoredTrace",
+    "Trace",
     "TraceHeader",
     "TraceInfo",
     "VmastoreError",
     "World",
     "__version__",
+    "connect",
     "open_store",
     "open_traces",
     "preset",
