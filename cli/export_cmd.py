@@ -22,11 +22,7 @@ from vmastore.cli.common import (
 from vmastore.cli.forms import ALONE, isolated, render, write_text
 from vmastore.errors import InputError
 
-<<<<<<< HEAD
-FORMS = ("jsonl", "strace", *ALONE)
-=======
-FORMS = ("jsonl", "strace", "parquet")
->>>>>>> aafbd1f (A Python API over store and replay, data frames, Parquet)
+FORMS = ("jsonl", "strace", "parquet", *ALONE)
 
 
 def register(app: typer.Typer) -> None:
@@ -40,15 +36,12 @@ def export(
     output: Annotated[
         str, typer.Option("-o", "--output", help="File (.gz, .xz compress), - for standard output.")
     ] = "-",
-<<<<<<< HEAD
     mm: MmOption = None,
     kernel: KernelOption = None,
     rule: RuleOption = None,
     faults: FaultsOption = "recorded",
     against: Annotated[str | None, typer.Option("--against", help="report: compare with this kernel.")] = None,
-=======
     view: Annotated[str, typer.Option("--view", help="parquet: the view to write the rows of.")] = "events",
->>>>>>> aafbd1f (A Python API over store and replay, data frames, Parquet)
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,19 +70,16 @@ def export(
     left_out: dict[str, int] = {}
     with open_existing(store) as opened:
         trace, at = open_target(opened, target)
-<<<<<<< HEAD
         if to in ALONE:
             from vmastore.mm.rules import resolve
 
             rules = choose_rules(trace.header, kernel, rule)
             alone = isolated(trace, at, mm, rules, faults=faults).trace
             write_text(render(to, alone, rules, None if against is None else resolve(against)), output)
-=======
-        if to == "parquet":
+        elif to == "parquet":
             from vmastore.reports.export_parquet import export_parquet
 
             at = export_parquet(opened, trace.info.trace, view, at, output)
->>>>>>> aafbd1f (A Python API over store and replay, data frames, Parquet)
         else:
             with open_output(output) as out:
                 files = list(trace.files.values())
