@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,9 @@ from vmastore.errors import InputError
 if TYPE_CHECKING:
     from vmastore.store import Store
     from vmastore.store.sql import AsOf
+
+
+_DERIVED = re.compile(r"\b(outcomes|decisions|vmas|lost_merges)\b", re.I)
 
 
 def register(app: typer.Typer) -> None:
@@ -78,6 +82,7 @@ def sql(
         if show:
             echo(text)
             return
+        _warn(opened, text)
         columns, found = run(opened, text, params, timeout=timeout, as_of=_moment(as_of, kernel))
         if raw:
             for row in found:
@@ -103,6 +108,16 @@ def _query(store: Store, text: str, params: dict[str, Any]) -> tuple[str, dict[s
         return text, params
     found = saved.find(store, text)
     return found.sql, saved.complete(store, found, params)
+
+
+def _warn(store: Store, text: str) -> None:
+    """Say what derived data of the store is stale, if the query may see it."""
+    from vmastore.cli.common import note
+    from vmastore.store.resolve import stale
+
+    if _DERIVED.search(text):
+        for trace, kernel, why in stale(store):
+            note(f"the replay of {trace} under {kernel} is stale: {why} (`vmastore db rebuild` makes it again)")
 
 
 def _moment(as_of: str | None, kernel: str | None) -> AsOf | None:

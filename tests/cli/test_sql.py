@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,32 @@ def test_time_limit(place: str) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     with pytest.raises(VmastoreError, match="took longer than"):
         run(place, endless, "--timeout", "0.05")
+
+
+def test_ctrl_c(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt while SQLite works stops the query, with a time limit or without."""
+    from vmastore.store import sql
+
+    def interrupted(_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sql._Limit, "__call__", interrupted)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    for words in ([], ["--timeout", "1000"]):
+        with pytest.raises(VmastoreError, match="the query was interrupted"):
+            run(place, endless, *words)
+
+
+def test_stale_data_is_named(place: str, tmp_path: Path) -> None:
+    """A query on derived data of another engine works, and says so; one on events says nothing."""
+    copy = tmp_path / "s.db"
+    with sqlite3.connect(place) as raw, sqlite3.connect(copy) as target:
+        raw.backup(target)
+        target.execute("UPDATE replay_t SET engine='0.0.9'")
+    for query, told in (("SELECT count(*) FROM outcomes", True), ("SELECT count(*) FROM events", False)):
+        done = CliRunner().invoke(app, ["sql", query, "--store", str(copy)])
+        assert done.exit_code == 0 and ("is stale: vmastore 0.0.9 made it" in done.stderr) == told
+    assert run(str(copy), "SELECT engine FROM replays", "--raw") == "0.0.9\n"
 
 
 def test_schema_names_everything(place: str) -> None:

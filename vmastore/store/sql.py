@@ -53,8 +53,8 @@ def query(
     if as_of is not None:
         replay, seq = resolver.replay(as_of.trace, as_of.kernel), resolver.seq(as_of.trace, as_of.seq)
         connection.execute(f"CREATE TEMP VIEW vmas AS {alive(str(replay), str(seq))}")
-    _restrict(connection, timeout)
-    refusal = partial(_refusal, resolver=resolver, timeout=timeout)
+    limit = _restrict(connection, timeout)
+    refusal = partial(_refusal, resolver=resolver, limit=limit)
     try:
         cursor = connection.execute(expanded, {} if params is None else params)
         # the first row now: what is wrong with a query shows before anything is printed
@@ -86,18 +86,25 @@ def _postgresql(
     try:
         result = postgresql.query(store.engine, sql, params, timeout)
     except SQLAlchemyError as error:
-        raise _refusal(_said(error), timeout) from None
+        raise _refusal(_said(error), _of_server(timeout)) from None
 
     def rows() -> Iterator[tuple[Any, ...]]:
         try:
             for row in result:
                 yield tuple(row)
         except SQLAlchemyError as error:
-            raise _refusal(_said(error), timeout) from None
+            raise _refusal(_said(error), _of_server(timeout)) from None
         finally:
             result.connection.close()
 
     return list(result.keys()), rows()
+
+
+def _of_server(timeout: float | None) -> _Limit:
+    """The limit of a server, which keeps it itself."""
+    limit = _Limit(timeout)
+    limit.up = timeout is not None
+    return limit
 
 
 def _said(error: SQLAlchemyError) -> Exception:
@@ -122,11 +129,25 @@ def _open(store: Store) -> sqlite3.Connection:
     return connection
 
 
-def _restrict(connection: sqlite3.Connection, timeout: float | None) -> None:
+class _Limit:
+    """SQLite's progress handler: stops a query whose time is up. Ctrl-C is seen while it runs, too."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self.end = None if seconds is None else time.monotonic() + seconds
+        self.up = False
+
+    def __call__(self) -> bool:
+        self.up = self.end is not None and time.monotonic() > self.end
+        return self.up
+
+
+def _restrict(connection: sqlite3.Connection, timeout: float | None) -> _Limit:
     connection.execute("PRAGMA query_only=ON")
     connection.set_authorizer(authorize)
-    end = time.monotonic() + (timeout if timeout is not None else 1e9)
-    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)  # Ctrl-C is seen here too
+    limit = _Limit(timeout)
+    connection.set_progress_handler(limit, _STEPS)
+    return limit
 
 
 def authorize(action: int, one: str | None, two: str | None, *_: Any) -> int:
@@ -158,14 +179,14 @@ def _rows(
         resolver.close()
 
 
-def _refusal(error: Exception, timeout: float | None, resolver: Resolver | None = None) -> StoreError:
+def _refusal(error: Exception, limit: _Limit, resolver: Resolver | None = None) -> StoreError:
     text = str(error)
     if resolver is not None and resolver.error is not None and "user-defined function" in text:
         return resolver.error
     if any(word in text for word in ("not authorized", "prohibited", "readonly", "authorization denied")):
         return StoreError(f"refused: {text}", hint="`vmastore sql` reads only: no write, no ATTACH, no extension")
-    if "interrupted" in text and timeout is None:
+    if "interrupted" in text and not limit.up:
         return StoreError("the query was interrupted")
     if "interrupted" in text:
-        return StoreError(f"the query took longer than {timeout:g} s", hint="give more with --timeout")
+        return StoreError(f"the query took longer than {limit.seconds:g} s", hint="give more with --timeout")
     return StoreError(f"SQL: {text}", hint="`vmastore sql --schema` shows the views and their columns")

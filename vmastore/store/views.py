@@ -169,6 +169,25 @@ VIEWS: tuple[View, ...] = (
         "skip_t",
     ),
     View(
+        "replays",
+        "One row a stored replay: what made the rows of decisions, outcomes, vmas and lost_merges.",
+        (
+            ("trace", "r.trace", "its trace"),
+            ("replay", "r.replay", "number of the replay"),
+            ("kernel", "r.kernel", "rule set"),
+            ("options", "r.options", "JSON: fault policy, map limit"),
+            ("engine", "r.engine", "version of vmastore, with a digest of what decides outcomes"),
+            ("events", "r.events", "events folded; fewer than the trace has: stale"),
+            ("peak_seq", "r.peak_seq", "event after which there were most VMAs in one address space"),
+            (
+                "snapshots",
+                "(SELECT count(*) FROM snapshot_t s WHERE s.replay = r.replay)",
+                "states kept, from which any moment is reached",
+            ),
+        ),
+        "replay_t r",
+    ),
+    View(
         "decisions",
         "One row a decision of the merge/split API, under one replay.",
         (
