@@ -27,7 +27,7 @@ LIBRARY: dict[str, Query] = {
     "causes": Query(
         "What used up my mappings: which calls made the VMAs (at the peak, or after an event)?",
         f"""SELECT e.call, count(*) AS vmas, sum(v.vm_end - v.vm_start) AS bytes, min(v.born_seq) AS first_seq
-FROM {_ALIVE} v LEFT JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
+FROM {_ALIVE} v JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
 GROUP BY e.call ORDER BY vmas DESC""",
         _MOMENT,
         _PEAK,
@@ -35,7 +35,7 @@ GROUP BY e.call ORDER BY vmas DESC""",
     "sites": Query(
         "Which call sites own the VMAs (at the peak, or after an event)?",
         f"""SELECT e.site, e.call, count(*) AS vmas, sum(v.vm_end - v.vm_start) AS bytes
-FROM {_ALIVE} v LEFT JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
+FROM {_ALIVE} v JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
 GROUP BY e.site, e.call ORDER BY vmas DESC LIMIT :limit""",
         _MOMENT,
         {**_PEAK, **_LIMIT},
@@ -50,9 +50,10 @@ FROM {_ALIVE} GROUP BY name, perms ORDER BY vmas DESC LIMIT :limit""",
     ),
     "first-failure": Query(
         "Which call failed first with an errno (ENOMEM), and how many VMAs were there then?",
-        """SELECT e.seq, e.call, hex_addr(e.start) AS start, e.length, e.errno, o.map_count, e.site, e.source_line
-FROM events e LEFT JOIN outcomes o ON o.replay = replay_of(:trace) AND o.seq = e.seq
-WHERE e.trace = trace_of(:trace) AND e.errno = :errno ORDER BY e.seq LIMIT :limit""",
+        """SELECT e.seq, e.call, hex_addr(e.start) AS start, e.length, e.errno,
+  (SELECT o.map_count FROM outcomes o WHERE o.replay = replay_of(:trace) AND o.seq = e.seq) AS map_count,
+  e.site, e.source_line
+FROM events e WHERE e.trace = trace_of(:trace) AND e.errno = :errno ORDER BY e.seq LIMIT :limit""",
         {**_TRACE, "errno": "its name"},
         {"errno": "ENOMEM", "limit": 1},
     ),
@@ -127,9 +128,11 @@ GROUP BY reason_prev, reason_next ORDER BY decisions DESC LIMIT :limit""",
     "who": Query(
         "Who made, changed, split or removed the mapping at an address?",
         """SELECT h.mm, hex_addr(h.vm_start) AS vm_start, hex_addr(h.vm_end) AS vm_end, h.perms, h.name,
-  h.born_seq, b.call AS made_by, h.died_seq, d.call AS ended_by, d.site AS ended_at
-FROM vma_history(:trace, :addr) h LEFT JOIN events b ON b.trace = h.trace AND b.seq = h.born_seq
-LEFT JOIN events d ON d.trace = h.trace AND d.seq = h.died_seq ORDER BY h.born_seq LIMIT :limit""",
+  h.born_seq, b.call AS made_by, h.died_seq,
+  (SELECT d.call FROM events d WHERE d.trace = h.trace AND d.seq = h.died_seq) AS ended_by,
+  (SELECT d.site FROM events d WHERE d.trace = h.trace AND d.seq = h.died_seq) AS ended_at
+FROM vma_history(:trace, :addr) h JOIN events b ON b.trace = h.trace AND b.seq = h.born_seq
+ORDER BY h.born_seq LIMIT :limit""",
         {**_TRACE, "addr": "the address"},
         {"limit": 1000},
     ),
@@ -157,7 +160,7 @@ FROM vmas_between(:trace, :low, :high, :first, :last) ORDER BY born_seq LIMIT :l
     "flagged": Query(
         "Which VMAs have a flag of smaps (nh, hg, mg, wf …), and which calls made them so?",
         f"""SELECT e.call, count(*) AS vmas, min(v.born_seq) AS first_seq
-FROM {_ALIVE} v LEFT JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
+FROM {_ALIVE} v JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
 WHERE ' ' || flag_names(v.vm_flags) || ' ' LIKE '% ' || :flag || ' %' GROUP BY e.call ORDER BY vmas DESC""",
         {**_MOMENT, "flag": "two letters, as in smaps"},
         _PEAK,
