@@ -16,12 +16,14 @@ from vmastore.cli import (
     export_cmd,
     import_cmd,
     kernels_cmd,
+    museum_cmd,
     record_cmd,
     reduce_cmd,
     replay_cmd,
     sql_cmd,
     traces_cmd,
     verify_cmd,
+    whatif_cmd,
 )
 from vmastore.cli.common import StoreOption
 from vmastore.cli.errors import guarded
@@ -44,8 +46,10 @@ for module in (
     analyse_cmd,
     bisect_cmd,
     reduce_cmd,
+    whatif_cmd,
     export_cmd,
     kernels_cmd,
+    museum_cmd,
     conform_cmd,
     sql_cmd,
     db_cmd,

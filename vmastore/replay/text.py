@@ -7,7 +7,7 @@ from vmastore.replay.world import answer
 
 _HEX = {"addr", "new_addr", "offset"}
 _PROT = ((1, "READ"), (2, "WRITE"), (4, "EXEC"))
-_ADVICE = {
+ADVICE_NAMES = {
     0: "NORMAL", 1: "RANDOM", 2: "SEQUENTIAL", 3: "WILLNEED", 4: "DONTNEED", 8: "FREE", 9: "REMOVE",
     10: "DONTFORK", 11: "DOFORK", 12: "MERGEABLE", 13: "UNMERGEABLE", 14: "HUGEPAGE", 15: "NOHUGEPAGE",
     16: "DONTDUMP", 17: "DODUMP", 18: "WIPEONFORK", 19: "KEEPONFORK", 20: "COLD", 21: "PAGEOUT",
@@ -39,7 +39,7 @@ def _arg(name: str, value: object) -> str:
         if name == "prot":
             return "|".join(text for bit, text in _PROT if value & bit) or "NONE"
         if name == "advice":
-            return _ADVICE.get(value, str(value))
+            return ADVICE_NAMES.get(value, str(value))
         if name == "flags" and value > 9:
             return hex(value)
     return repr(value) if isinstance(value, str) and name in ("path", "name") else str(value)
