@@ -89,6 +89,7 @@ def record(
 
 def _document(recording: Recording, info: TraceInfo, store: Store) -> dict[str, Any]:
     cost, (seen, kept, lost) = recording.cost, recording.trace.faults
+    source = info.header.source  # of a process that was there before, the time since then is not known
     return {
         "trace": info.trace,
         "name": info.header.name,
@@ -102,7 +103,7 @@ def _document(recording: Recording, info: TraceInfo, store: Store) -> dict[str, 
         "note": info.header.note,
         "skipped": sum(skip[4] for skip in store.skips(info.trace)),
         "wall_s": round(cost.wall_s, 3),
-        "program_cpu_s": round(cost.program_s, 3),
+        "program_cpu_s": None if source.startswith("pid:") else round(cost.program_s, 3),
         "strace_cpu_s": round(cost.strace_s, 3),
         "holds": cost.holds,
         "held_s": round(cost.held_s, 3),
@@ -125,9 +126,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
     ]
     faults = _FAULTS.get(found["faults"], found["faults"])
     lines.append(f"  {faults}" + (f"; {found['note']}" if found["note"] else ""))
+    program = "" if found["program_cpu_s"] is None else f"{found['program_cpu_s']:.2f} s for the program, "
     lines.append(
-        f"  measured: {found['program_cpu_s']:.2f} s of processor time for the program, "
-        f"{found['strace_cpu_s']:.2f} s for strace, "
+        f"  measured: of processor time {program}{found['strace_cpu_s']:.2f} s for strace; "
         f"{found['log_lines']} lines of strace ({found['log_bytes']} bytes), "
         f"{found['faults_seen']} page faults ({found['faults_kept']} kept); how long it takes unrecorded is not known"
     )
