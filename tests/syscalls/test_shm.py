@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EFAULT, EINVAL
+from errno import EFAULT, EINVAL, EPERM
 
 import pytest
 
@@ -11,6 +11,7 @@ from vmastore.mm.rules import preset
 from vmastore.mm.vma import File
 from vmastore.syscalls.mmap import sys_mmap
 from vmastore.syscalls.mremap import sys_mremap
+from vmastore.syscalls.mseal import sys_mseal
 from vmastore.syscalls.shm import sys_shmat
 from vmastore.syscalls.userfaultfd import uffd_ctx, uffdio_register
 
@@ -51,3 +52,14 @@ def test_a_segment_moves_alone(kernel: str, first: bool) -> None:
     moved = not first and mm.rules.mremap_multi_vma
     assert [vma.vm_start for vma in mm.vmas()] == sorted([ADDR, away if moved else other])
     assert sys_mremap(mm, ADDR, LENGTH, LENGTH, 3, away + LENGTH) == away + LENGTH
+
+
+@pytest.mark.parametrize("kernel", ["6.12", "6.18", "7.3"])
+def test_a_sealed_vma_in_the_way_is_met_after_the_edge_was_split(kernel: str) -> None:
+    """SHM_REMAP over a sealed VMA is EPERM, and leaves a split at the range's start (seen on 6.18.44)."""
+    mm = Mm(Env(preset(kernel), Config()))
+    assert sys_mmap(mm, ADDR, 8 * PAGE, 3, 0x32, None, 0) == ADDR
+    assert sys_mseal(mm, ADDR + 4 * PAGE, PAGE, 0) == 0
+    mm.observed, mm.expect_errno = True, EPERM
+    assert sys_shmat(mm, ADDR + 2 * PAGE, 0o40000, LENGTH, File(0, "shm", "/SYSV00000000")) == -EPERM
+    assert [(vma.vm_start - ADDR) // PAGE for vma in mm.vmas()] == [0, 2, 4, 5]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EINVAL, EPERM
 
 from vmastore.mm.flags import (
     PAGE_MASK,
@@ -12,6 +12,7 @@ from vmastore.mm.flags import (
     VM_EXEC,
     VM_LOCKED,
     VM_READ,
+    VM_SEALED,
     VM_SHARED,
     VM_WRITE,
 )
@@ -25,7 +26,7 @@ from vmastore.syscalls.mmap import do_mmap
 
 def sys_shmat(mm: Mm, addr: int, shmflg: int, size: int | None, file: File) -> int:
     """Returns the address or -errno. file: made anew for each attach, so that two never merge."""
-    if mm.observed and mm.expect_errno:
+    if mm.observed and mm.expect_errno and not _meets_seal(mm, addr, shmflg, size):
         return -mm.expect_errno
     flags = uapi.MAP_SHARED
     if addr:
@@ -47,6 +48,18 @@ def sys_shmat(mm: Mm, addr: int, shmflg: int, size: int | None, file: File) -> i
     if addr and taken and not shmflg & uapi.SHM_REMAP:
         return -EINVAL
     return do_mmap(mm, addr, size, prot, flags, file, 0)
+
+
+def _meets_seal(mm: Mm, addr: int, shmflg: int, size: int | None) -> bool:
+    """Whether the EPERM that was answered is of a sealed VMA in the way: the range's edge is split by then."""
+    if not mm.fails(EPERM) or not shmflg & uapi.SHM_REMAP or size is None:
+        return False
+    vma = mm.find_vma(addr & PAGE_MASK)
+    while vma.vm_start < addr + size:
+        if vma.attrs.vm_flags & VM_SEALED:
+            return True
+        vma = vma.next
+    return False
 
 
 def sys_shmdt(mm: Mm, addr: int) -> int:
