@@ -246,7 +246,7 @@ def test_rebuild_gives_the_same(filled: Shell) -> None:
         (("import", "/bin/true"), "/bin/true"),
         (("import", "."), "directory"),
         (("traces", "--store", "nowhere/x.db"), "nowhere"),
-        (("traces",), "no such store"),
+        pytest.param(("traces",), "no such store", marks=pytest.mark.sqlite("a file that is not there")),
         (("traces", "--store", "/bin/true"), "/bin/true"),
         (("verify", "missing/dir"), "missing/dir"),
         (("sql",), "no query"),

@@ -129,6 +129,8 @@ def test_sql_has_a_time_limit_and_parameters(url: str) -> None:
             list(query(server, "SELECT pg_sleep(60)", timeout=0.2)[1])
         found = query(server, "SELECT :n + 1 AS m, '5 %' AS p", {"n": 41})
         assert (found[0], list(found[1])) == (["m", "p"], [(42, "5 %")])
+        sums = "SELECT sum(n) AS s, avg(n) AS a FROM (VALUES (1), (2)) AS v (n)"
+        assert repr(list(query(server, sums)[1])) == "[(3, 1.5)]"
 
 
 def test_events_are_append_only(url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -91,7 +92,7 @@ def _postgresql(
     def rows() -> Iterator[tuple[Any, ...]]:
         try:
             for row in result:
-                yield tuple(row)
+                yield tuple(map(_plain, row))
         except SQLAlchemyError as error:
             raise _refusal(_said(error), _of_server(timeout)) from None
         finally:
@@ -105,6 +106,13 @@ def _of_server(timeout: float | None) -> _Limit:
     limit = _Limit(timeout)
     limit.up = timeout is not None
     return limit
+
+
+def _plain(value: Any) -> Any:
+    """A sum or an average of integers as a number: PostgreSQL's is a Decimal."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
 
 
 def _said(error: SQLAlchemyError) -> Exception:

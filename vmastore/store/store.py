@@ -61,7 +61,7 @@ def open_store(place: str | Path, *, create: bool = True) -> Store:
     try:
         if migrate.current(engine) is None:
             if not create:
-                raise StoreError(f"{url.database}: an empty database, not a store")
+                raise StoreError(f"{named(engine)}: an empty database, not a store")
             migrate.create(engine)
         else:
             migrate.check(engine)
