@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vmastore.bulk import bulk_work
 from vmastore.cli import (
     analyse_cmd,
     bisect_cmd,
@@ -78,5 +79,6 @@ def main() -> None:
 
 
 def _run() -> int:
-    status = app(prog_name="vmastore", standalone_mode=False)
+    with bulk_work():
+        status = app(prog_name="vmastore", standalone_mode=False)
     return status if isinstance(status, int) else 0

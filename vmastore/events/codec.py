@@ -11,15 +11,13 @@ import zlib
 from hashlib import blake2b
 from typing import Any
 
-from vmastore.events.types import Event
-
 DIGEST = 16  # bytes of the chain hash
 GENESIS = bytes(DIGEST)  # the hash before the first event
 PAYLOAD_VERSION = 1
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _INTS = tuple("[" + ",".join(["%d"] * n) + "]" for n in range(8))  # arrays of n integers
-_new = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
+UNSIGNED = {"mmap", "mremap", "brk", "shmat", "map_shadow_stack"}  # calls that return an address
 _TOP = 1 << 63
 _WRAP = 1 << 64
 Row = tuple[Any, ...]
@@ -99,16 +97,3 @@ def unpack_maps(args: list[Any], payload: bytes) -> tuple[Any, ...]:
         raise ValueError("the observed maps are not what was stored")
     removed, added = json.loads(raw.decode("utf-8", "surrogatepass"))
     return args[0], args[1], removed, added
-
-
-def decode(seq: int, row: Row, call: str, site: str | None) -> Event:
-    """The event of a stored row (see the module's docstring); results of address calls are unsigned."""
-    mm, pid, tid, ts_ns, _, args, result, errno, file, injected, _, line, offset = row
-    if result is not None and result < 0 and call in _UNSIGNED:
-        result += _WRAP
-    given = decode_args(args)
-    fields = (seq, mm, pid, tid, ts_ns, call, given, result, errno, file, injected != 0, site, line, offset)
-    return _new(Event, fields)
-
-
-_UNSIGNED = {"mmap", "mremap", "brk", "shmat", "map_shadow_stack"}

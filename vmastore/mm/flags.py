@@ -13,7 +13,8 @@ PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = ~(PAGE_SIZE - 1)
 TASK_SIZE = 0x7FFFFFFFF000  # four-level page tables
-PMD_SIZE = 2 << 20
+PMD_SHIFT = 21
+PMD_SIZE = 1 << PMD_SHIFT
 U64 = (1 << 64) - 1
 
 VM_READ = 0x1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vmastore.mm.flags import TASK_SIZE, VM_MAYBE_GUARD, VM_SOFTDIRTY
@@ -53,13 +53,6 @@ class Env:
         self.inferred = 0  # VMAs that must have existed but that no event made
         self.fs_known = True  # the kind of a file tells its file system (tmpfs or not)
         self.faults = "recorded"  # recorded, none, written, untouched: what the trace shows of page faults
-
-    def new_writable(self, vma: Vma, prepare: Callable[[], None]) -> None:
-        """A private VMA became writable: whether it is written may be unknown from here on."""
-        if self.faults == "written":
-            prepare()
-        if self.faults != "recorded":
-            vma.unsure |= not vma.unsure & 3
 
 
 class Mm:
@@ -202,6 +195,36 @@ class Mm:
         self.index.fill([vma.vm_start for vma in vmas], vmas)
         self.map_count = len(vmas)
 
+    def insert_below(self, vma: Vma, part: Vma) -> None:
+        """Make `part` of vma's lower pages: it takes vma's place in the index, vma starts where it ends."""
+        prev, start = vma.prev, part.vm_end
+        part.prev = prev
+        part.next = vma
+        prev.next = part
+        vma.prev = part
+        self.index.put(part.vm_start, part)
+        self.index.add(start, vma)
+        self.map_count += 1
+        vma.vm_start = start
+        if self.dirty is not None:
+            self.dirty.append(part)
+            self.dirty.append(vma)
+
+    def take_over(self, vma: Vma, nxt: Vma) -> None:
+        """Take vma out and let nxt, the VMA above, start where it started."""
+        prev, start = vma.prev, vma.vm_start
+        prev.next = nxt
+        nxt.prev = prev
+        self.index.remove(nxt.vm_start)
+        self.index.put(start, nxt)
+        self.map_count -= 1
+        if self.dirty is not None:
+            self.dirty.append(Vma(nxt.vm_start, nxt.vm_start, nxt.attrs))  # the old start is no more
+            self.dirty.append(nxt)
+        nxt.vm_start = start
+        if self.cached is vma:
+            self.cached = nxt
+
     def remove(self, vma: Vma) -> None:
         """Take a VMA out (vma_iter_clear and remove_vma)."""
         vma.prev.next = vma.next
@@ -221,6 +244,7 @@ class Mm:
         remove = self.index.remove
         for vma in vmas:
             remove(vma.vm_start)
+            vma.prev = prev  # not to one another: only the cycle collector would ever free them
         self.map_count -= len(vmas)
         self.cached = nxt
         if self.dirty is not None:

@@ -9,7 +9,7 @@ identity test (`a.compat is b.compat`) and the anon_vma rule.
 from __future__ import annotations
 
 import sys
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from vmastore.mm.flags import PAGE_SHIFT, PMD_SIZE, VM_HUGETLB, VM_MAYSHARE, VM_MAYWRITE, VM_SHARED, VM_SPECIAL
 
@@ -69,7 +69,7 @@ class AnonVma:
     """struct anon_vma: what the written pages of a group of VMAs share."""
 
     __slots__ = ("number", "parent", "root")
-    _count = 0
+    _count: ClassVar[int] = 0
 
     def __init__(self, parent: AnonVma | None = None) -> None:
         AnonVma._count += 1
@@ -126,6 +126,7 @@ class VmaAttrs:
         "vm_flags",
         "vm_policy",
     )
+    __deletable__ = ("compat",)  # for mypyc
 
     vm_flags: int
     vm_file: File | None
@@ -180,6 +181,7 @@ class AttrsTable:
     def __init__(self, ignored: int) -> None:
         self.ignored = ignored
         self._table: dict[_Key, VmaAttrs] = {}
+        self._plain: dict[int, VmaAttrs] = {}  # some of the same, by vm_flags alone
         self._sweep_at = _IMPORT_TIME_FLOOR
 
     def get(
@@ -195,6 +197,13 @@ class AttrsTable:
         key = (vm_flags, vm_file, vm_policy, uffd, anon_name, delta, anon_delta)
         found = self._table.get(key)
         return found if found is not None else self._make(key)
+
+    def plain(self, vm_flags: int) -> VmaAttrs:
+        """`get(vm_flags)`: anonymous memory with nothing special, the commonest by far."""
+        found = self._plain.get(vm_flags)
+        if found is None:
+            found = self._plain[vm_flags] = self.get(vm_flags)
+        return found
 
     def _make(self, key: _Key) -> VmaAttrs:
         if len(self._table) >= self._sweep_at:
@@ -214,6 +223,7 @@ class AttrsTable:
 
     def _sweep(self) -> None:
         """Forget attributes that only the table still holds."""
+        self._plain.clear()
         for attrs in self._table.values():
             attrs._memo.clear()
         probe = VmaAttrs()  # held as one that only the table holds: how many references that are, Python decides

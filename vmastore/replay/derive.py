@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from vmastore.bulk import bulk_work
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Reason
 from vmastore.mm.rules import RuleSet
@@ -48,6 +49,7 @@ class Summary:
             self.peak, self.peak_seq, self.peak_mm = outcome.map_count, outcome.seq, outcome.mm
 
 
+@bulk_work()
 def derive(
     trace: StoredTrace,
     rules: RuleSet,

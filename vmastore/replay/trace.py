@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 
+from vmastore.bulk import bulk_work
 from vmastore.events import Event, FileInfo, TraceHeader
 from vmastore.mm.rules import RuleSet
 from vmastore.replay.snapshots import Snapshots, basis_of, options_key
@@ -48,7 +47,7 @@ class StoredTrace:
         outcome = None
         if seq:
             snapshots = Snapshots(self, rules, options_key(faults, max_map_count))
-            with uncollected():
+            with bulk_work():
                 done = snapshots.load(seq - 1, world)
                 broken = set(snapshots.broken)
                 for event in self.events(done + 1, seq):
@@ -56,15 +55,3 @@ class StoredTrace:
                     if event.seq in broken:
                         snapshots.mend(event.seq, world)
         return world, outcome
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """No cyclic garbage collection meanwhile: a fold makes many objects and hardly a cycle."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

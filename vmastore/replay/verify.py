@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vmastore.bulk import bulk_work
 from vmastore.events import Event, ObservedVma
 from vmastore.mm.mm import Mm
 from vmastore.mm.unknown import write_open
@@ -83,6 +84,7 @@ class Verifier:
         self._doubt: dict[int, bool] = {}  # an assumed outcome since the last comparison
         self._parent: dict[int, int] = {}
 
+    @bulk_work()
     def run(self, events: Iterable[Event]) -> Report:
         """Fold and compare them all."""
         for event in events:

@@ -15,18 +15,18 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError, DataError, OperationalError
 
 from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
-from vmastore.events.codec import GENESIS, clean, decode, unpack_maps
+from vmastore.events.codec import GENESIS, clean
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.events.upcasters import Step, steps_from
 from vmastore.store import migrate
 from vmastore.store.engine import check_file, make_engine, named, scan, stamp, to_url, writable
 from vmastore.store.guard import Guarded, explain, unfit
+from vmastore.store.reading import SELECT, event_chunks
 from vmastore.store.rows import COLUMNS, Names, event_rows
 from vmastore.store.spaces import AddressSpaces
 
 BATCH = 5_000  # events a transaction
 _EVENT_COLUMNS = COLUMNS
-_EVENTS = f"SELECT seq,{_EVENT_COLUMNS} FROM event_t WHERE trace=? AND seq BETWEEN ? AND ? ORDER BY seq"
 _INSERT = f"INSERT INTO event_t (trace,seq,{_EVENT_COLUMNS},hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _FILE = (
     "INSERT INTO file_t (trace,file,path,kind,readable,writable,dev,inode,size,origin,flags)"
@@ -77,8 +77,6 @@ class Store:
         self.engine = engine
         self._as_read = engine.get_execution_options().get("as_read")  # the file's stamp, where nothing locks it
         self._names = Names()
-        self._call_names: dict[int, str] = {}
-        self._steps: dict[int, tuple[Step, ...]] = {}  # of the calls stored in an older version
 
     def __enter__(self) -> Store:
         return self
@@ -338,11 +336,26 @@ class Store:
 
     def events(self, trace: int, start: int = 1, stop: int | None = None) -> Iterator[Event]:
         """The events from start to stop (both included), in order."""
+        for chunk in self.event_chunks(trace, start, stop):
+            yield from chunk
+
+    def event_chunks(self, trace: int, start: int = 1, stop: int | None = None) -> Iterator[list[Event]]:
+        """The same in lists, for loops over many: a connection is held until the last."""
         with self._read() as connection:
-            self._load_names(connection)
-            for rows in scan(connection, _EVENTS, (trace, start, (1 << 62) if stop is None else stop)):
-                for row in rows:
-                    yield self._event(connection, trace, row)
+            names, steps = self._calls(connection)
+
+            def site_text(number: int) -> str:
+                found = connection.exec_driver_sql("SELECT text FROM site_t WHERE site=?", (number,))
+                return str(found.scalar_one())
+
+            def maps_payload(seq: int) -> bytes:
+                found = connection.exec_driver_sql(
+                    "SELECT payload FROM observed_t WHERE trace=? AND seq=?", (trace, seq)
+                )
+                return bytes(found.scalar_one())
+
+            pieces = scan(connection, SELECT, (trace, start, (1 << 62) if stop is None else stop))
+            yield from event_chunks(pieces, names, steps, site_text, maps_payload)
 
     def event(self, trace: int, seq: int) -> Event:
         """One event. Raises StoreError if there is none."""
@@ -350,31 +363,14 @@ class Store:
             return found
         raise StoreError(f"trace {trace} has no event {seq}")
 
-    def _load_names(self, connection: Connection) -> None:
-        """Read what the calls' numbers mean. Raises StoreError for arguments newer than this vmastore."""
+    def _calls(self, connection: Connection) -> tuple[dict[int, str], dict[int, tuple[Step, ...]]]:
+        """(names, steps from older versions) of calls by number. Raises StoreError for arguments newer than ours."""
         rows = connection.exec_driver_sql("SELECT call, name, version FROM call_t").fetchall()
-        self._call_names = {row[0]: row[1] for row in rows}
         try:
-            self._steps = {number: found for number, name, version in rows if (found := steps_from(name, version))}
+            steps = {number: found for number, name, version in rows if (found := steps_from(name, version))}
         except ValueError as error:
             raise StoreError(f"{self.place}: {error}", hint="upgrade vmastore to read it") from None
-
-    def _event(self, connection: Connection, trace: int, row: Any) -> Event:
-        seq, rest = row[0], row[1:]
-        call = self._call_names[rest[4]]
-        site = None if rest[10] is None else self._site(connection, rest[10])
-        event = decode(seq, rest, call, site)
-        if call == "maps":
-            payload = connection.exec_driver_sql(
-                "SELECT payload FROM observed_t WHERE trace=? AND seq=?", (trace, seq)
-            ).scalar_one()
-            event = event._replace(args=unpack_maps(list(event.args), payload))
-        for step in self._steps.get(rest[4], ()):
-            event = event._replace(args=step(event.args))
-        return event
-
-    def _site(self, connection: Connection, number: int) -> str:
-        return str(connection.exec_driver_sql("SELECT text FROM site_t WHERE site=?", (number,)).scalar_one())
+        return {row[0]: row[1] for row in rows}, steps
 
     def files(self, trace: int) -> dict[int, FileInfo]:
         """The open file descriptions of a trace, by number."""

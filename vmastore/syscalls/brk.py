@@ -7,7 +7,7 @@ from vmastore.mm.merge import do_brk_flags, do_vmi_munmap
 from vmastore.mm.mm import Mm
 from vmastore.syscalls.address import start_gap
 from vmastore.syscalls.common import page_align
-from vmastore.syscalls.fault import anon_vma_prepare, mm_populate
+from vmastore.syscalls.fault import becomes_writable, mm_populate
 from vmastore.syscalls.uapi import READ_IMPLIES_EXEC
 
 
@@ -48,5 +48,5 @@ def _grow(mm: Mm, oldbrk: int, newbrk: int) -> bool:
         return False
     vma = mm.vma_lookup(oldbrk)
     if vma is not None and vma.anon_vma is None:
-        mm.env.new_writable(vma, lambda: anon_vma_prepare(mm, vma))
+        becomes_writable(mm, vma)
     return True

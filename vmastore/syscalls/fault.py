@@ -44,6 +44,15 @@ def anon_vma_prepare(mm: Mm, vma: Vma) -> None:
     vma.unsure &= UNSURE_BASE
 
 
+def becomes_writable(mm: Mm, vma: Vma) -> None:
+    """A private VMA became writable: whether it is written may be unknown from here on."""
+    faults = mm.env.faults
+    if faults == "written":
+        anon_vma_prepare(mm, vma)
+    if faults != "recorded":
+        vma.unsure |= not vma.unsure & 3
+
+
 def _reusable(mm: Mm, low: Vma, high: Vma | None, old: Vma, upper: Vma) -> AnonVma | None:
     """The anon_vma of `old`, if low and upper touch and are alike (reusable_anon_vma)."""
     if old.anon_vma is None or len(old.chain) != 1 or low.vm_end != upper.vm_start:

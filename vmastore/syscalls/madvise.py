@@ -79,6 +79,10 @@ def sys_madvise(mm: Mm, start: int, length_in: int, advice: int) -> int:
         return -EPERM
     if advice in _POPULATE:
         return madvise_populate(mm, start, end, advice == uapi.MADV_POPULATE_WRITE)
+    vma = mm.find_vma(start)
+    if vma.vm_start <= start and end <= vma.vm_end:  # one VMA holds it all
+        done = _behave(mm, vma, vma if start > vma.vm_start else vma.prev, start, end, advice)
+        return done if isinstance(done, int) else 0
     return walk(mm, start, end, lambda vma, prev, low, high: _behave(mm, vma, prev, low, high, advice))
 
 

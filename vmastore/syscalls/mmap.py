@@ -37,7 +37,7 @@ from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.vma import File
 from vmastore.syscalls.address import get_unmapped_area
 from vmastore.syscalls.common import over_memlock
-from vmastore.syscalls.fault import anon_vma_prepare, mm_populate
+from vmastore.syscalls.fault import becomes_writable, mm_populate
 from vmastore.syscalls.uapi import (
     LEGACY_MAP_MASK,
     MAP_ANONYMOUS,
@@ -328,7 +328,7 @@ def _faults(mm: Mm, addr: int, length: int, vm_flags: int, flags: int) -> None:
         mm_populate(mm, addr, addr + length)
     writable = vm_flags & VM_WRITE and not vm_flags & VM_SHARED
     if writable and vma.anon_vma is None:
-        mm.env.new_writable(vma, lambda: anon_vma_prepare(mm, vma))
+        becomes_writable(mm, vma)
 
 
 def range_ok(addr: int, length: int) -> bool:

@@ -27,7 +27,7 @@ from vmastore.mm.mm import Mm
 from vmastore.mm.unknown import write_open
 from vmastore.mm.vma import Vma
 from vmastore.syscalls.common import covered, write_flags
-from vmastore.syscalls.fault import anon_vma_prepare, populate_vma
+from vmastore.syscalls.fault import becomes_writable, populate_vma
 from vmastore.syscalls.uapi import PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, READ_IMPLIES_EXEC
 
 _PROT_KNOWN = 0xF
@@ -135,7 +135,7 @@ def _fixup(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, new: int, overcomm
     write_flags(mm, changed, new)
     shown = mm.env.faults == "recorded"
     if not shown and new & VM_WRITE and not old & VM_WRITE and not new & VM_SHARED and changed.anon_vma is None:
-        mm.env.new_writable(changed, lambda: anon_vma_prepare(mm, changed))
+        becomes_writable(mm, changed)
     if old & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED and new & VM_WRITE:
         populate_vma(mm, changed, start, end)
     return changed

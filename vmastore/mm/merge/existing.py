@@ -26,7 +26,7 @@ from vmastore.mm.merge.predicates import (
     neighbour_reason,
 )
 from vmastore.mm.mm import Mm
-from vmastore.mm.outcome import Decision, Reason
+from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.rules import RuleSet
 from vmastore.mm.unknown import State
 from vmastore.mm.vma import Vma, VmaAttrs
@@ -62,7 +62,8 @@ def vma_merge_existing(
     else:
         case, survivor, removed = _merge_right(mm, vma, nxt, start, left)
     span = (survivor.vm_start, survivor.vm_end)
-    mm.decisions.append(Decision(api, "merge", start, end, case, why_prev, why_next, span, removed, 0, certain))
+    fields = (api, "merge", start, end, case, why_prev, why_next, span, removed, 0, certain)
+    mm.decisions.append(new(Decision, fields))
     return survivor, (why_prev, why_next), certain
 
 
@@ -125,10 +126,10 @@ def _merge_right(mm: Mm, vma: Vma, nxt: Vma, start: int, whole: bool) -> tuple[s
     _dup_anon_vma(nxt, vma)
     absorb_unsure(nxt, (vma,))
     if whole:
-        mm.remove(vma)
+        mm.take_over(vma, nxt)
     else:
         mm.set_end(vma, start)
-    mm.set_start(nxt, start)
+        mm.set_start(nxt, start)
     if sticky:
         nxt.attrs = nxt.attrs.with_flags(nxt.attrs.vm_flags | sticky)
     return ("8", nxt, 1) if whole else ("4", nxt, 0)

@@ -14,7 +14,7 @@ from vmastore.mm.merge.new_range import vma_merge_new_range
 from vmastore.mm.merge.predicates import SPECIAL, neighbour_reason
 from vmastore.mm.merge.split import split_vma
 from vmastore.mm.mm import Mm, VmaIterator
-from vmastore.mm.outcome import Decision, Reason
+from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.vma import Mempolicy, UffdCtx, Vma, VmaAttrs
 
 
@@ -101,17 +101,17 @@ def _vma_modify(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, attrs: VmaAtt
         return merged
     whole = vma.vm_start == start and vma.vm_end == end
     if whole or not certain:
-        mm.decisions.append(Decision(api, "none", start, end, "", *why, certain=certain))
+        mm.decisions.append(new(Decision, (api, "none", start, end, "", why[0], why[1], None, 0, 0, certain)))
     if whole:
         return vma
     if vma.vm_start < start:
-        new = split_vma(mm, vma, start, True, api, why)
-        if isinstance(new, int):
-            return _split_failed(mm, new)
+        part = split_vma(mm, vma, start, True, api, why)
+        if isinstance(part, int):
+            return _split_failed(mm, part)
     if vma.vm_end > end:
-        new = split_vma(mm, vma, end, False, api, why)
-        if isinstance(new, int):
-            return _split_failed(mm, new)
+        part = split_vma(mm, vma, end, False, api, why)
+        if isinstance(part, int):
+            return _split_failed(mm, part)
     return vma
 
 

@@ -23,7 +23,7 @@ from vmastore.mm.merge.predicates import (
     neighbour_reason,
 )
 from vmastore.mm.mm import Mm
-from vmastore.mm.outcome import Decision, Reason
+from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.rules import RuleSet
 from vmastore.mm.unknown import State
 from vmastore.mm.vma import Vma, VmaAttrs
@@ -62,7 +62,8 @@ def vma_merge_new_range(
         return None, (why_prev, why_next), certain
     survivor, case, removed = _expand(mm, prev, nxt, start, end, why_prev, why_next, copied)
     span = (survivor.vm_start, survivor.vm_end)
-    mm.decisions.append(Decision(api, "merge", start, end, case, why_prev, why_next, span, removed, 0, certain))
+    fields = (api, "merge", start, end, case, why_prev, why_next, span, removed, 0, certain)
+    mm.decisions.append(new(Decision, fields))
     return survivor, (why_prev, why_next), certain
 
 

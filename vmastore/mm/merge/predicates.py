@@ -16,6 +16,13 @@ GAP = Reason("gap")
 INSIDE = Reason("inside")
 SPECIAL = Reason("special")
 CLOSE = Reason("close")
+POLICY = Reason("policy")
+FILE = Reason("file")
+UFFD = Reason("uffd")
+NAME = Reason("name")
+PGOFF = Reason("pgoff")
+ANON_PGOFF = Reason("anon_pgoff")
+_FLAGS: dict[int, Reason] = {}  # by the bits that differ: as many as there are pairs of flags in use
 EXPAND_ONLY = Reason("expand_only")
 ANON_FORKED = Reason("anon_vma", "inherited through fork while written")
 ANON_SOURCE_FORKED = Reason("anon_vma", "the range was inherited through fork while written")
@@ -57,24 +64,25 @@ def anon_sides_reason(prev: AnonVma | None, nxt: AnonVma | None) -> Reason | Non
 
 def attrs_reason(attrs: VmaAttrs, other: VmaAttrs) -> Reason | None:
     """The first field but anon_vma and page offset that differs (is_mergeable_vma), None for none."""
-    why = None
     if attrs.vm_policy != other.vm_policy:
-        why = Reason("policy")
-    elif attrs.compat.vm_flags != other.compat.vm_flags:
-        why = Reason("flags", bits=attrs.compat.vm_flags ^ other.compat.vm_flags)
-    elif attrs.vm_file is not other.vm_file:
-        why = Reason("file")
-    elif attrs.uffd is not other.uffd:
-        why = Reason("uffd")
-    elif attrs.anon_name != other.anon_name:
-        why = Reason("name")
-    return why
+        return POLICY
+    bits = attrs.compat.vm_flags ^ other.compat.vm_flags
+    if bits:
+        found = _FLAGS.get(bits)
+        if found is None:
+            found = _FLAGS[bits] = Reason("flags", bits=bits)
+        return found
+    if attrs.vm_file is not other.vm_file:
+        return FILE
+    if attrs.uffd is not other.uffd:
+        return UFFD
+    return NAME if attrs.anon_name != other.anon_name else None
 
 
 def offset_reason(attrs: VmaAttrs, other: VmaAttrs) -> Reason | None:
     if attrs.delta != other.delta:
-        return Reason("pgoff")
-    return Reason("anon_pgoff") if attrs.anon_delta != other.anon_delta else None
+        return PGOFF
+    return ANON_PGOFF if attrs.anon_delta != other.anon_delta else None
 
 
 def neighbour_reason(

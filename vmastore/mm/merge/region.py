@@ -22,7 +22,7 @@ from vmastore.mm.merge.new_range import vma_merge_new_range
 from vmastore.mm.merge.split import split_vma
 from vmastore.mm.merge.unmap import complete, do_vmi_munmap, gather
 from vmastore.mm.mm import Mm, VmaIterator
-from vmastore.mm.outcome import Decision, Reason
+from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.vma import File, Vma, VmaAttrs
 
 Whys = tuple[Reason | None, Reason | None]
@@ -72,7 +72,9 @@ def mmap_region(
         vm_flags |= VM_ACCOUNT
     if mm.merge_any and rules.ksm_new_maps_merge and ksm_compatible(vm_flags, file):
         vm_flags |= VM_MERGEABLE
-    attrs = mm.env.table.get(vm_flags, file, delta=pgoff - (addr >> PAGE_SHIFT))
+    delta = pgoff - (addr >> PAGE_SHIFT)
+    table = mm.env.table
+    attrs = table.plain(vm_flags) if file is None and not delta else table.get(vm_flags, file, delta=delta)
     return -_map(mm, addr, end, attrs, make_file, added_flags, hook_errno)
 
 
@@ -98,7 +100,8 @@ def _map(
     if merged is None:
         merged = Vma(addr, end, attrs)
         mm.insert_after(prev, merged)
-        mm.decisions.append(Decision("mmap_region", "none", addr, end, "", *why, certain=certain))
+        fields = ("mmap_region", "none", addr, end, "", why[0], why[1], None, 0, 0, certain)
+        mm.decisions.append(new(Decision, fields))
         if mm.merge_any and not rules.ksm_new_maps_merge and ksm_compatible(attrs.vm_flags, attrs.vm_file):
             merged.attrs = merged.attrs.with_flags(merged.attrs.vm_flags | VM_MERGEABLE)
     flags = merged.attrs.vm_flags | mm.env.soft_dirty
@@ -168,11 +171,11 @@ def copy_vma(
     if merged is not None:
         source = merged if merged.vm_start <= vma.vm_start < merged.vm_end else vma
         return merged, source
-    new = Vma(addr, end, attrs, vma.anon_vma, vma.chain, vma.label)
-    new.unsure, new.base = vma.unsure, vma.base
-    mm.insert_after(prev, new)
+    copy = Vma(addr, end, attrs, vma.anon_vma, vma.chain, vma.label)
+    copy.unsure, copy.base = vma.unsure, vma.base
+    mm.insert_after(prev, copy)
     mm.decisions.append(Decision(api, "none", addr, end, "", *why, certain=certain))
-    return new, vma
+    return copy, vma
 
 
 def _without_self(mm: Mm, prev: Vma, nxt: Vma, vma: Vma, addr: int, end: int) -> tuple[Vma, Vma]:
@@ -203,11 +206,11 @@ def isolate_vma(vmi: VmaIterator, vma: Vma, start: int, end: int) -> Vma | int:
     """Split [start, end) off vma without changing it; part of mremap's copy. Returns it or -errno."""
     mm = vmi.mm
     if vma.vm_start < start:
-        new = split_vma(mm, vma, start, True, "copy_vma")
-        if isinstance(new, int):
-            return new
+        part = split_vma(mm, vma, start, True, "copy_vma")
+        if isinstance(part, int):
+            return part
     if vma.vm_end > end:
-        new = split_vma(mm, vma, end, False, "copy_vma")
-        if isinstance(new, int):
-            return new
+        part = split_vma(mm, vma, end, False, "copy_vma")
+        if isinstance(part, int):
+            return part
     return vma

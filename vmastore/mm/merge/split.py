@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import EINVAL, ENOMEM
 
 from vmastore.mm.mm import Mm
-from vmastore.mm.outcome import Decision, Reason
+from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.vma import Vma
 
 
@@ -40,14 +40,14 @@ def split_vma_unchecked(
         return -EINVAL
     start, end = vma.vm_start, vma.vm_end
     if new_below:
-        new = Vma(start, addr, vma.attrs, vma.anon_vma, vma.chain, vma.label)
-        mm.set_start(vma, addr)
-        mm.insert_after(vma.prev, new)
+        part = Vma(start, addr, vma.attrs, vma.anon_vma, vma.chain, vma.label)
+        mm.insert_below(vma, part)
+        case = "below"
     else:
-        new = Vma(addr, end, vma.attrs, vma.anon_vma, vma.chain, vma.label)
+        part = Vma(addr, end, vma.attrs, vma.anon_vma, vma.chain, vma.label)
         mm.set_end(vma, addr)
-        mm.insert_after(vma, new)
-    new.unsure, new.base = vma.unsure, vma.base
-    case = "below" if new_below else "above"
-    mm.decisions.append(Decision(api, "split", start, end, case, why[0], why[1], None, 0, addr))
-    return new
+        mm.insert_after(vma, part)
+        case = "above"
+    part.unsure, part.base = vma.unsure, vma.base
+    mm.decisions.append(new(Decision, (api, "split", start, end, case, why[0], why[1], None, 0, addr, True)))
+    return part

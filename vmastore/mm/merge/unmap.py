@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import ENOMEM, EPERM
 
-from vmastore.mm.flags import PMD_SIZE, VM_SEALED
+from vmastore.mm.flags import PMD_SHIFT, PMD_SIZE, VM_SEALED
 from vmastore.mm.merge.split import split_vma_unchecked
 from vmastore.mm.mm import Mm, VmaIterator
 from vmastore.mm.vma import Vma
@@ -69,8 +69,10 @@ def complete(mm: Mm, start: int, end: int, vmas: list[Vma]) -> None:
     mm.remove_run(vmas)
     if mm.pmds:
         # the hole reaches from prev to nxt: nobody else can use a page table in it
-        first = max(vmas[0].vm_start // PMD_SIZE, -(-prev.vm_end // PMD_SIZE))
-        last = min((vmas[-1].vm_end - 1) // PMD_SIZE, nxt.vm_start // PMD_SIZE - 1)
+        first = max(vmas[0].vm_start >> PMD_SHIFT, (prev.vm_end + PMD_SIZE - 1) >> PMD_SHIFT)
+        last = min((vmas[-1].vm_end - 1) >> PMD_SHIFT, (nxt.vm_start >> PMD_SHIFT) - 1)
+        if last < first:
+            return
         if last - first > len(mm.pmds):
             mm.pmds.difference_update([r for r in mm.pmds if first <= r <= last])
         else:
