@@ -68,11 +68,9 @@ def log(count: int, live: int, threads: int = 1, seed: int = 1) -> Iterator[str]
     yield '7000  execve("/usr/bin/app", ["app"], 0x7ffd0 /* 9 vars */) = 0'
     for n in range(1, threads):
         yield f"7000  clone3({{flags=CLONE_VM|CLONE_THREAD, stack=0x7f}}, 88) = {7000 + n}"
-    pending: list[tuple[int, str]] = []
-    for n, call in enumerate(calls(count, live, seed)):
-        line = text(call)
-        if line is None:
-            continue
+    pending: list[tuple[int, str]] = []  # of a different thread each
+    lines = ((call, line) for call in calls(count, live, seed) if (line := text(call)) is not None)
+    for n, (call, line) in enumerate(lines):
         tid = 7000 + n % threads
         if threads == 1:
             yield f"{tid}  {line}"

@@ -86,6 +86,46 @@ def test_lines_that_are_almost_of_the_short_form(line: bytes) -> None:
         assert _outcome(lines, lambda importer, lines: importer.feed_batch(lines)) == general
 
 
+HALVES = {
+    "all arguments in the entry half": (b"munmap(0x1000, 4096 <unfinished ...>", b"<... munmap resumed>) = 0"),
+    "arguments in both": (
+        b"mmap(NULL, 4096, <unfinished ...>",
+        b"<... mmap resumed>PROT_READ, 0x22, -1, 0) = 0x7000",
+    ),
+    "none in the entry half": (b"munmap( <unfinished ...>", b"<... munmap resumed>0x1000, 4096) = 0"),
+    "a parenthesis in the entry half": (b"munmap(0x1000, (4096) <unfinished ...>", b"<... munmap resumed>) = 0"),
+    "a result in the entry half": (b"munmap(0x1000, 4096) = 0 <unfinished ...>", b"<... munmap resumed>) = 0"),
+    "padding before the result": (b"munmap(0x1000, 4096 <unfinished ...>", b"<... munmap resumed>)       = 0"),
+    "another result behind it": (b"munmap(0x1000, 4096 <unfinished ...>", b"<... munmap resumed>) = 0) = 1"),
+    "no result": (b"munmap(0x1000, 4096 <unfinished ...>", b"<... munmap resumed>) = ?"),
+    "nothing": (b"munmap(0x1000, 4096 <unfinished ...>", b"<... munmap resumed>"),
+    "another call": (b"munmap(0x1000, 4096 <unfinished ...>", b"<... mlock resumed>) = 0"),
+}
+PREFIXES = {
+    "padded to five": (b"%-5d ", (5, 42, 77777)),
+    "of all widths": (b"%-5d ", (5, 99999, 100000, 1234567)),
+    "unpadded": (b"%d ", (5, 42, 77777)),
+    "more padding than usual": (b"%-8d ", (5, 42)),
+    "bracketed": (b"[pid %5d] ", (5, 42, 123456)),
+    "with a time": (b"%-5d 1700000000.000001 ", (5, 123456)),
+}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("shape", HALVES)
+def test_halves_of_several_threads(prefix: str, shape: str) -> None:
+    """Whatever stands before a half and wherever its arguments are, both ways read the same."""
+    form, tids = PREFIXES[prefix]
+    entry, rest = HALVES[shape]
+    lines = [form % tid + b"munmap(0x3000, 4096) = 0" for tid in tids]
+    for _ in range(3):
+        lines += [form % tid + entry for tid in tids] + [form % tid + rest for tid in reversed(tids)]
+        lines += [form % tid + b"brk(NULL) = 0x1000" for tid in tids]
+    general = _outcome(lines, _general)
+    assert _outcome(lines, lambda importer, lines: importer.feed_batch(lines)) == general
+    assert _outcome(lines, _one_by_one) == general
+
+
 @pytest.mark.parametrize("last", [b"<0.0000", b"<unfinished ...>f1", b"<", b"<0.1> ", b"<0.1>>", b"<0,1>"])
 @pytest.mark.parametrize("call", [b"munmap(0x1000, 4096)", b"fsync(3)"])
 def test_what_only_begins_like_a_duration(call: bytes, last: bytes) -> None:

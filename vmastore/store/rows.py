@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from vmastore.errors import ConcurrencyError
-from vmastore.events.codec import clean, encode_args, link, pack_maps, to_signed
+from vmastore.events.codec import clean, digest, encode_args, link, pack_maps, to_signed
 from vmastore.events.types import CALLS, Event
 from vmastore.events.upcasters import STEPS, chained_name, version_of
 from vmastore.store.spaces import LIFE, AddressSpaces
@@ -65,6 +65,7 @@ def event_rows(
     rows: list[tuple[Any, ...]] = []
     observed: list[tuple[int, int, bytes]] = []
     calls, sites, born = names.calls, names.sites, spaces.born
+    whose: dict[int, tuple[int, int, str]] = {}  # by tid: mm, pid and the text of all three
     for event in events:
         seq, mm, pid, tid, ts_ns, call, given, result, errno, file, injected, site, line, offset = event
         version += 1
@@ -75,18 +76,24 @@ def event_rows(
             observed.append((trace, seq, payload))
         else:
             args = encode_args(given)
-        place = None
-        if site is not None:
-            site = clean(site)
-            place = sites.get(site) or names.site(connection, site)
         if result is not None and result > _I63:
             result = to_signed(result)
-        faked = 1 if injected else 0
         number = calls.get(call) or names.call(connection, call)
         hashed = call if call not in STEPS else chained_name(call, version_of(call))
-        previous = link(
-            previous, seq, mm, pid, tid, ts_ns, hashed, args, result, errno, file, faked, site, line, offset
-        )  # fmt: skip
+        place, faked = None, 1 if injected else 0
+        if site is None and file is None and not errno and not faked:  # the text that `link` hashes, in short
+            known = whose.get(tid)
+            if known is None or known[0] != mm or known[1] != pid:
+                known = whose[tid] = (mm, pid, f"\x1f{mm}\x1f{pid}\x1f{tid}\x1f")
+            text = f"{seq}{known[2]}{ts_ns}\x1f{hashed}\x1f{args}\x1f{result}\x1f0\x1fNone\x1f0\x1f\x1f{line}\x1f{offset}"
+            previous = digest(previous, text)
+        else:
+            if site is not None:
+                site = clean(site)
+                place = sites.get(site) or names.site(connection, site)
+            previous = link(
+                previous, seq, mm, pid, tid, ts_ns, hashed, args, result, errno, file, faked, site, line, offset
+            )  # fmt: skip
         rows.append(
             (trace, seq, mm, pid, tid, ts_ns, number, args, result, errno, file, faked, place, line, offset, previous)
         )

@@ -35,7 +35,7 @@ _DAY = re.compile(rb"\d\d:\d\d:\d\d(?:\.\d{1,9})?\Z")
 _NUMBER = re.compile(rb" *= (0|-?[1-9]\d{0,17}|0x[0-9a-f]{1,16})\Z")
 _UNFINISHED = b" <unfinished ...>"
 _END_OF_TIME = b"9"  # 2255: nanoseconds since the epoch must fit into 63 bits
-_LESS_THAN, _GREATER_THAN, _POINT = b"<>."
+_LESS_THAN, _GREATER_THAN, _POINT, _CLOSING = b"<>.)"
 _new = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
 
 
@@ -158,6 +158,8 @@ class FastPath:
         self._lookahead = lookahead
         self._step = step
         self._known: dict[bytes, Thread] = {}  # by the pid as printed
+        self._prefixed: dict[bytes, Thread] = {}  # the same by all that stands before the time or the call
+        self._width = 0  # bytes of each of these
         self._lone: Thread | None = None  # whose all lines without a pid are
         self._separator = b" "  # behind the pid
         self._clock: Clock | None = None
@@ -170,18 +172,20 @@ class FastPath:
 
     def run(self, lines: Sequence[bytes], first: int, end: int) -> None:
         """Read lines, without their newlines, from line number `first` at byte `end` on."""
-        known, results, duration = self._known, self._results, self._duration
+        known, prefixed, results, duration = self._known, self._prefixed, self._results, self._duration
         tracker, joiner, account = self._tracker, self._joiner, self._tracker.account
         opened, births, out = joiner.opened, tracker.births, tracker.out
-        separator, lone, clock, durations = self._view()
+        width, separator, lone, clock, durations = self._view()
         seq, halves, wholes = tracker.seq, 0, 0
         for number, line in enumerate(lines, first):
             begin, end = end, end + len(line) + 1
             try:
                 thread, rest, ts = lone, line, None
                 if thread is None:
-                    head, _, rest = line.partition(separator)
-                    thread, rest = known[head], rest.lstrip(b" ")
+                    thread, rest = prefixed.get(line[:width]), line[width:]
+                    if thread is None:
+                        head, _, rest = line.partition(separator)
+                        thread, rest = known[head], rest.lstrip(b" ")
                 if clock is not None:
                     stamp, _, rest = rest.partition(b" ")
                     unit = _SCALE[len(digits := stamp.replace(b".", b""))]
@@ -189,47 +193,54 @@ class FastPath:
                     ts = int(digits) * unit if epoch else self._day(stamp)
                 tid = thread.tid
                 if rest[0] == _LESS_THAN:
-                    head, _, rest = rest.partition(b" resumed>")
+                    head, _, tail = rest.partition(b" resumed>")
                     name, read = _RESUMED[head]
-                    joined, text = opened[tid][:2]
-                    if joined != name:
+                    pending = opened[tid]
+                    text = pending[1]
+                    if pending[0] != name:
                         raise Unparsed
-                    rest = text + rest
+                    if tail[0] != _CLOSING or b")" in text:
+                        text, _, tail = (text + tail).partition(b")")
+                    else:  # the entry half has all arguments
+                        tail = tail[1:]
                 else:
-                    head, _, rest = rest.partition(b"(")
+                    head, _, text = rest.partition(b"(")
                     name, read = _CALLS[head]
                     if tid in opened:
                         raise Unparsed
-                    if rest[-1] == _GREATER_THAN and rest.endswith(_UNFINISHED):
-                        opened[tid] = _new(Pending, (name, rest[:-17], number, begin, "unfinished"))
+                    if text[-1] == _GREATER_THAN and text.endswith(_UNFINISHED):
+                        opened[tid] = _new(Pending, (name, text[:-17], number, begin, "unfinished"))
                         joiner.last_entry = tid
                         halves += 1
                         continue
-                    joined = ""
-                rest, _, tail = rest.partition(b")")
-                tail, timed, last = tail.partition(b" <") if durations else (tail, b"", b"")
+                    text, _, tail = text.partition(b")")
+                    pending = None
+                if durations:
+                    tail, timed, last = tail.partition(b" <")
+                    if timed:
+                        lasted = duration[last]
+                        if ts is not None and pending is None:
+                            ts += lasted
                 result, errno, injected = results[tail]
-                args = read(rest.split(b", "))
-                lasted = duration[last] if timed else 0
-                if ts is not None and not joined:
-                    ts += lasted
-                mm, pid = thread.mm, thread.pid
+                args = read(text.split(b", "))
+                mm = thread.mm
                 if births or not mm:
                     raise Unparsed
-                if joined:
+                if pending is not None:
                     del opened[tid]
-                seq, wholes = seq + 1, wholes + 1
-                row = (seq, mm, pid, tid, ts, name, args, result, errno, None, injected, None, number, begin)
+                seq += 1
+                wholes += 1
+                row = (seq, mm, thread.pid, tid, ts, name, args, result, errno, None, injected, None, number, begin)
                 out.append(_new(Event, row))
             except (Unparsed, KeyError, ValueError, IndexError):
                 seq = self._general(seq, line, number, begin)
-                separator, lone, clock, durations = self._view()
+                width, separator, lone, clock, durations = self._view()
         tracker.seq = seq
         account.lines, account.halves = account.lines + len(lines), account.halves + halves
         account.recorded += wholes
 
-    def _view(self) -> tuple[bytes, Thread | None, Clock | None, bool]:
-        return self._separator, self._lone, self._clock, self._durations
+    def _view(self) -> tuple[int, bytes, Thread | None, Clock | None, bool]:
+        return self._width, self._separator, self._lone, self._clock, self._durations
 
     def _general(self, seq: int, line: bytes, number: int, begin: int) -> int:
         """Read a line that is not of the short form; takes and returns the sequence number reached."""
@@ -288,11 +299,11 @@ class FastPath:
         joiner, processes = self._joiner, self._tracker.processes
         if processes.changes != self._changes:
             self._changes = processes.changes
-            self._known.clear()
+            self._forget()
         shape = joiner.shape
         self._lone = None
         if shape is None or joiner.busy or self._lookahead.holding or not _readable(shape):
-            self._known.clear()
+            self._forget()
             return
         self._clock = shape.clock
         self._durations = self._durations or bool(_DURATION.search(line))
@@ -303,10 +314,26 @@ class FastPath:
         bracketed = line.startswith(b"[pid")
         separator = b"] " if bracketed else b" "
         if separator != self._separator:
-            self._known.clear()
+            self._forget()
             self._separator = separator
         if thread is not None:
-            self._known[(b"[pid %5d" if bracketed else b"%d") % shape.tid] = thread
+            head = (b"[pid %5d" if bracketed else b"%d") % shape.tid
+            self._known[head] = thread
+            self._know_prefix(line, head + separator, thread)
+
+    def _know_prefix(self, line: bytes, head: bytes, thread: Thread) -> None:
+        """Remember what the line begins with, its padding included, if it is as wide as the others are."""
+        if not line.startswith(head):
+            return
+        width = len(line) - len(line[len(head) :].lstrip(b" "))
+        if not self._prefixed:
+            self._width = width
+        if width == self._width:
+            self._prefixed[line[:width]] = thread
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._prefixed.clear()
 
 
 def _seconds(text: bytes) -> int:
