@@ -199,10 +199,10 @@ def _holds(
 
 def _passed(trace: StoredTrace, at: int, side: Side, judge: Judge) -> list[Flip]:
     """Every flip, by looking at every event."""
+    from vmastore.bulk import bulk_work
     from vmastore.replay.bisect import flips
-    from vmastore.replay.trace import uncollected
 
-    with uncollected():
+    with bulk_work():
         return list(flips(side.world(trace), trace.events(1, at), judge))
 
 

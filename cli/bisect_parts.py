@@ -83,11 +83,11 @@ def rule_sets(trace: StoredTrace, at: int, one: Side, two: Side, every: bool, as
 
 
 def _replayed(trace: StoredTrace, at: int, sides: list[Any], every: bool) -> list[Difference]:
+    from vmastore.bulk import bulk_work
     from vmastore.replay.bisect import differences
-    from vmastore.replay.trace import uncollected
 
     worlds = [side.world(trace) for side in sides]
-    with uncollected():
+    with bulk_work():
         found = differences(worlds[0], worlds[1], trace.events(1, at))
         return list(found) if every else [first for first in (next(found, None),) if first is not None]
 

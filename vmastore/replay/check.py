@@ -73,13 +73,15 @@ def _sums(trace: StoredTrace, rules: RuleSet, found: StoredReplay, *, by_event: 
         """Takes the rows of a replay and writes none."""
 
         def __init__(self, *_: Any, **__: Any) -> None:
-            self.replay, self.events, self._count = found.replay, 0, 0
+            self.begin(found.replay)
 
         def __exit__(self, *_: Any) -> None:
-            pass
+            self.flush()
 
-        def _add(self, table: str, row: tuple[Any, ...]) -> None:
-            add(table, row, 1)
+        def write(self, rows: dict[str, list[tuple[Any, ...]]]) -> None:
+            for table, waiting in rows.items():
+                for row in waiting:
+                    add(table, row[1:], 1)
 
     places = [row[0] for table, row in derived_rows(trace.store, found.replay) if table == "snapshot_t"]
     derive(trace, rules, **json.loads(found.options), spacing=_As(places), into=Comparison)

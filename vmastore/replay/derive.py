@@ -8,7 +8,6 @@ from typing import Any
 
 from vmastore.bulk import bulk_work
 from vmastore.mm.mm import Mm
-from vmastore.mm.outcome import Reason
 from vmastore.mm.rules import RuleSet
 from vmastore.replay.lifetimes import Lifetimes
 from vmastore.replay.rolling import Rolling
@@ -18,6 +17,8 @@ from vmastore.replay.why import why_apart
 from vmastore.replay.world import Outcome, World
 from vmastore.store.derived import ReplayWriter
 from vmastore.version import engine
+
+_SETTLE = 500  # events between looks at how many rows wait
 
 
 @dataclass
@@ -34,19 +35,6 @@ class Summary:
     peak: int = 0  # most VMAs in one address space
     peak_seq: int = 0
     peak_mm: int = 0
-
-    def note(self, outcome: Outcome) -> None:
-        """Count one outcome."""
-        self.events += 1
-        for decision in outcome.decisions:
-            if decision.action == "merge":
-                self.merges[decision.case] = self.merges.get(decision.case, 0) + 1
-            elif decision.action == "split":
-                self.splits += 1
-        self.assumed += not outcome.certain
-        self.divergences += outcome.divergence is not None
-        if outcome.map_count > self.peak:
-            self.peak, self.peak_seq, self.peak_mm = outcome.map_count, outcome.seq, outcome.mm
 
 
 @bulk_work()
@@ -71,60 +59,57 @@ def derive(
     summary = Summary()
     with into(trace.store, trace.info.trace, rules.name, options, engine=engine(), basis=trace.basis) as writer:
         summary.replay = writer.replay
-        lives = Lifetimes(world, writer.vma)
+        lives = Lifetimes(world, writer.replay, writer.vmas)
         rolling = Rolling()
         for event in trace.events():
             if event.call == "exit" and event.mm in world.mms and len(event.args) > 2 and event.args[2]:
                 for row in lost_merge_rows(world.mms[event.mm], event.seq - 1):
-                    writer.lost_merge(row)
+                    writer.lost_merges.append((writer.replay, *row))
             outcome = world.apply(event)
-            summary.note(outcome)
             changes = lives.after(event)
-            writer.outcome((*_outcome_row(outcome), rolling.add(outcome, changes)))
-            for n, decision in enumerate(outcome.decisions, 1):
-                writer.decision(
-                    (
-                        outcome.seq,
-                        n,
-                        outcome.mm,
-                        decision.api,
-                        decision.action,
-                        decision.vm_start,
-                        decision.vm_end,
-                        decision.case,
-                        _text(decision.reason_prev),
-                        _text(decision.reason_next),
-                        int(decision.certain),
-                    )
-                )
+            _rows(writer, summary, outcome, rolling.add(outcome, changes))
             if event.seq >= spacing.look_at and spacing.due(event.seq, world):
-                writer.snapshot(snapshots.take(event.seq, world))
-            if progress is not None and event.seq % 5000 == 0:
-                progress(event.seq)
+                writer.snapshots.append((writer.replay, *snapshots.take(event.seq, world)))
+            if not event.seq % _SETTLE:
+                writer.settle()
+                if progress is not None and event.seq % 5000 == 0:
+                    progress(event.seq)
         lives.finish()
         for mm in world.mms.values():
             for row in lost_merge_rows(mm, summary.events):
-                writer.lost_merge(row)
+                writer.lost_merges.append((writer.replay, *row))
         writer.events, writer.peak_seq = summary.events, summary.peak_seq
         summary.inferred = world.env.inferred
     return world, summary
 
 
-def _outcome_row(outcome: Outcome) -> tuple[Any, ...]:
-    return (
-        outcome.seq,
-        outcome.mm,
-        outcome.merges,
-        outcome.splits,
-        outcome.cases,
-        outcome.map_count,
-        int(outcome.certain),
-        outcome.divergence,
-    )
-
-
-def _text(reason: Reason | None) -> str | None:
-    return None if reason is None else reason.text
+def _rows(writer: ReplayWriter, summary: Summary, outcome: Outcome, rolling: int) -> None:
+    """The rows of one outcome and its decisions, and the sums: one pass, since it runs once an event."""
+    replay, seq, mm, count = writer.replay, outcome.seq, outcome.mm, outcome.map_count
+    merges = splits = 0
+    cases = ""
+    certain = True
+    for n, decision in enumerate(outcome.decisions, 1):
+        api, action, vm_start, vm_end, case, prev, nxt, _, _, _, sure = decision
+        certain = certain and sure
+        if action == "merge":
+            merges += 1
+            cases = f"{cases}+{case}" if cases else case
+            summary.merges[case] = summary.merges.get(case, 0) + 1
+        elif action == "split":
+            splits += 1
+            cases = f"{cases}+split" if cases else "split"
+        why_prev, why_next = prev and prev.text, nxt and nxt.text
+        row = (replay, seq, n, mm, api, action, vm_start, vm_end, case, why_prev, why_next, 1 if sure else 0)
+        writer.decisions.append(row)
+    divergence = outcome.divergence
+    writer.outcomes.append((replay, seq, mm, merges, splits, cases, count, 1 if certain else 0, divergence, rolling))
+    summary.events += 1
+    summary.splits += splits
+    summary.assumed += not certain
+    summary.divergences += divergence is not None
+    if count > summary.peak:
+        summary.peak, summary.peak_seq, summary.peak_mm = count, seq, mm
 
 
 def lost_merge_rows(mm: Mm, seq: int) -> list[tuple[Any, ...]]:

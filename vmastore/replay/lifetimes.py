@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from vmastore.events import Event, ObservedVma
@@ -11,6 +10,7 @@ from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
 from vmastore.replay.maps import observe
 from vmastore.replay.world import World
+from vmastore.store.nodes import page_node, seq_node
 
 # calls that make, end or change address spaces besides their own
 _WIDE = frozenset(("fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "release"))
@@ -39,10 +39,11 @@ class _Space(NamedTuple):
 class Lifetimes:
     """Follows the VMAs of a world that is watched; `ended` gets a row for each state that is over.
 
-    A row: (mm, vm_start, vm_end, vm_flags, pgoff, path, name, born_seq, died_seq).
+    A row: (replay, mm, vm_start, vm_end, vm_flags, pgoff, path, name, born_seq, died_seq, seq_node, page_node).
     """
 
-    def __init__(self, world: World, ended: Callable[[tuple[Any, ...]], None]) -> None:
+    def __init__(self, world: World, replay: int, ended: list[tuple[Any, ...]]) -> None:
+        self._replay = replay
         world.watch = True
         self.world = world
         self._ended = ended
@@ -51,6 +52,15 @@ class Lifetimes:
 
     def after(self, event: Event) -> list[Change]:
         """What the event, just applied, changed, in all address spaces: by number and address."""
+        space = self._spaces.get(event.mm)
+        if space is not None and event.call not in _WIDE:
+            mm = space.mm
+            if (
+                not mm.dirty
+                and mm.dirty is not None
+                and (mm.start_brk, mm.brk, mm.start_stack) == self._marks[mm.number]
+            ):
+                return []
         changes: list[Change] = []
         if event.call in _WIDE or event.mm not in self._spaces:
             self._leave(event.seq, changes)
@@ -118,11 +128,12 @@ class Lifetimes:
             self._end_all(number, None)
 
     def _write(self, number: int, life: _Life, died: int | None) -> None:
-        line = life.line
-        path = line.name if line.inode else None
-        flags = vmflags_from_letters(line.vm_flags or "")
-        pgoff = line.offset >> 12  # pages: fits 63 bits
-        self._ended((number, line.start, line.end, flags, pgoff, path, line.name, life.born, died))
+        start, end, _, offset, _, inode, name, letters, _ = life.line
+        path = name if inode else None
+        flags = vmflags_from_letters(letters or "")
+        pgoff = offset >> 12  # pages: fits 63 bits
+        nodes = seq_node(life.born, died), page_node(start, end)
+        self._ended.append((self._replay, number, start, end, flags, pgoff, path, name, life.born, died, *nodes))
 
 
 def _facts(vma: Vma) -> Facts:

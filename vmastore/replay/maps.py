@@ -7,6 +7,8 @@ from vmastore.mm.flags import PAGE_SHIFT, VM_LOCKONFAULT, perms, vmflags_letters
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
 
+_new = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
+
 
 def vma_name(mm: Mm, vma: Vma) -> str:
     """The name column of one VMA; a file whose path the trace does not show is `?`."""
@@ -45,17 +47,13 @@ def observe(mm: Mm, vma: Vma) -> ObservedVma:
     """One VMA as a line of maps, with its VmFlags."""
     attrs = vma.attrs
     file = attrs.vm_file
-    shows_file = file is not None and file.kind != "special"
-    return ObservedVma(
-        vma.vm_start,
-        vma.vm_end,
-        perms(attrs.vm_flags),
-        vma.vm_pgoff << PAGE_SHIFT if shows_file else 0,
-        (file.dev or "?") if shows_file and file is not None else "00:00",
-        (-1 if file.inode is None else file.inode) if shows_file and file is not None else 0,
-        vma_name(mm, vma),
-        letters(mm, vma),
-    )
+    if file is None or file.kind == "special":
+        offset, dev, inode = 0, "00:00", 0
+    else:
+        offset, dev = vma.vm_pgoff << PAGE_SHIFT, file.dev or "?"
+        inode = -1 if file.inode is None else file.inode
+    name, flags = vma_name(mm, vma), letters(mm, vma)
+    return _new(ObservedVma, (vma.vm_start, vma.vm_end, perms(attrs.vm_flags), offset, dev, inode, name, flags, None))
 
 
 def observed(mm: Mm) -> list[ObservedVma]:

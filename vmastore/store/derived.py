@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from vmastore.errors import StoreError
-from vmastore.store.nodes import page_node, seq_node
 from vmastore.store.spaces import remake
 from vmastore.store.store import Store
 
@@ -19,11 +18,20 @@ _SQL = {
     "lost_merge_t": "INSERT INTO lost_merge_t VALUES (?,?,?,?,?,?,?)",
     "snapshot_t": "INSERT INTO snapshot_t VALUES (?,?,?,?)",
 }
-_FLUSH = 20_000
+_FLUSH = 20_000  # rows
+_SNAPSHOT_BYTES = 4 << 20
+Rows = list[tuple[Any, ...]]
 
 
 class ReplayWriter:
     """Collects rows and writes them in batches; an older replay of the same options is replaced.
+
+    Rows go to its lists, which `settle` empties when they are long. Each begins with `replay`, and goes on
+    outcomes: seq, mm, merges, splits, cases, map_count, certain, divergence, rolling;
+    decisions: seq, n, mm, api, action, vm_start, vm_end, case, reason_prev, reason_next, certain;
+    vmas: mm, vm_start, vm_end, vm_flags, pgoff, path, name, born_seq, died_seq, and their seq_node and page_node;
+    lost_merges: mm, boundary, seq, left_start, right_end, reason;
+    snapshots: seq, digest, payload.
 
     In a store that cannot be written nothing is kept (`replay` is 0).
 
@@ -33,14 +41,21 @@ class ReplayWriter:
 
     def __init__(self, store: Store, trace: int, kernel: str, options: str, *, engine: str, basis: str) -> None:
         self.store = store
-        self.events = 0
-        self.peak_seq = 0
-        self._rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
-        self._count = 0
-        self.replay = 0
+        self.begin(0)
         self._keeps = not store.read_only
         if self._keeps:
             self._open(trace, kernel, options, engine, basis)
+
+    def begin(self, replay: int) -> None:
+        """No rows yet, for this number of a replay."""
+        self.replay = replay
+        self.events = 0
+        self.peak_seq = 0
+        self.outcomes: Rows = []
+        self.decisions: Rows = []
+        self.vmas: Rows = []
+        self.lost_merges: Rows = []
+        self.snapshots: Rows = []
 
     def _open(self, trace: int, kernel: str, options: str, engine: str, basis: str) -> None:
         with self.store._write() as connection:
@@ -68,49 +83,31 @@ class ReplayWriter:
             with self.store._write() as connection:
                 drop(connection, self.replay)
             return
-        self._flush()
+        self.flush()
         with self.store._write() as connection:
             connection.exec_driver_sql(
                 "UPDATE replay_t SET events=?, peak_seq=? WHERE replay=?", (self.events, self.peak_seq, self.replay)
             )
 
-    def outcome(self, row: tuple[Any, ...]) -> None:
-        """(seq, mm, merges, splits, cases, map_count, certain, divergence, rolling)"""
-        self._add("outcome_t", row)
+    def settle(self) -> None:
+        """Write the rows if they are many; to be called now and then."""
+        size = sum([len(row[-1]) for row in self.snapshots])
+        if len(self.outcomes) + len(self.decisions) + len(self.vmas) >= _FLUSH or size >= _SNAPSHOT_BYTES:
+            self.flush()
 
-    def decision(self, row: tuple[Any, ...]) -> None:
-        """(seq, n, mm, api, action, vm_start, vm_end, case, reason_prev, reason_next, certain)"""
-        self._add("decision_t", row)
+    def flush(self) -> None:
+        """Write all rows."""
+        rows = (self.outcomes, self.decisions, self.vmas, self.lost_merges, self.snapshots)
+        self.write({table: found for table, found in zip(_TABLES, rows, strict=True) if found})
+        for found in rows:
+            found.clear()
 
-    def vma(self, row: tuple[Any, ...]) -> None:
-        """(mm, vm_start, vm_end, vm_flags, pgoff, path, name, born_seq, died_seq)"""
-        born, died = row[-2:]
-        self._add("vma_t", (*row, seq_node(born, died), page_node(row[1], row[2])))
-
-    def lost_merge(self, row: tuple[Any, ...]) -> None:
-        """(mm, boundary, seq, left_start, right_end, reason)"""
-        self._add("lost_merge_t", row)
-
-    def snapshot(self, row: tuple[Any, ...]) -> None:
-        """(seq, digest, payload); counts as many rows, being as large."""
-        self._add("snapshot_t", row)
-        self._count += len(row[-1]) >> 7
-
-    def _add(self, table: str, row: tuple[Any, ...]) -> None:
-        if not self._keeps:
-            return
-        self._rows[table].append((self.replay, *row))
-        self._count += 1
-        if self._count >= _FLUSH:
-            self._flush()
-
-    def _flush(self) -> None:
-        with self.store._write() as connection:
-            for table, rows in self._rows.items():
-                if rows:
-                    connection.exec_driver_sql(_SQL[table], rows)
-                    rows.clear()
-        self._count = 0
+    def write(self, rows: dict[str, Rows]) -> None:
+        """Write rows, by table, in one transaction."""
+        if self._keeps and rows:
+            with self.store._write() as connection:
+                for table, found in rows.items():
+                    connection.exec_driver_sql(_SQL[table], found)
 
 
 def drop(connection: Any, replay: int) -> None:

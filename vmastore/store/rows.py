@@ -85,8 +85,8 @@ def event_rows(
             known = whose.get(tid)
             if known is None or known[0] != mm or known[1] != pid:
                 known = whose[tid] = (mm, pid, f"\x1f{mm}\x1f{pid}\x1f{tid}\x1f")
-            text = f"{seq}{known[2]}{ts_ns}\x1f{hashed}\x1f{args}\x1f{result}\x1f0\x1fNone\x1f0\x1f\x1f{line}\x1f{offset}"
-            previous = digest(previous, text)
+            tail = f"{result}\x1f0\x1fNone\x1f0\x1f\x1f{line}\x1f{offset}"
+            previous = digest(previous, f"{seq}{known[2]}{ts_ns}\x1f{hashed}\x1f{args}\x1f{tail}")
         else:
             if site is not None:
                 site = clean(site)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import NamedTuple
 
+from vmastore.bulk import bulk_work
 from vmastore.mm.rules import RuleSet
 from vmastore.replay.bisect.find import Flip, flips
 from vmastore.replay.bisect.judge import Judge
 from vmastore.replay.snapshots import Snapshots, options_key
-from vmastore.replay.trace import StoredTrace, uncollected
+from vmastore.replay.trace import StoredTrace
 from vmastore.replay.world import World
 from vmastore.store.derived import first_difference
 from vmastore.store.snapshots import find_replay, places
@@ -98,7 +99,7 @@ def search(trace: StoredTrace, side: Side, judge: Judge, last: int) -> Searched 
     points = [0, *states.events[: bisect_right(states.events, last - 1)]]
     if len(points) < 3:
         return None
-    with uncollected():
+    with bulk_work():
         if judge.holds(states.at(0), 0) or not judge.holds(states.at(last), last):
             return None
         low, high = 0, len(points)  # it does not hold at points[low], and does behind points[high - 1]
