@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 NIGHTLY ?= 500
 
-.PHONY: demo test test-postgresql crash nightly fuzz check lint types bench docs clean
+.PHONY: compiled demo test test-postgresql crash nightly fuzz check lint types bench docs clean
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (PYTHON=… names one)"; exit 1; }
@@ -45,6 +45,11 @@ fuzz: $(STAMP)  ## 200,000 mutated logs: an error or a counted skip, never a tra
 
 bench: $(STAMP)  ## speed, each figure with its baseline in the same run
 	$(BIN)/python -m benchmarks
+
+compiled: $(STAMP)  ## the domain compiled by mypyc into build/compiled, and its tests run against that
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77"
+	VMASTORE_MYPYC=1 $(BIN)/python setup.py --quiet build --build-lib build/compiled
+	PYTHONPATH=build/compiled $(BIN)/pytest -n 2 tests/mm tests/syscalls
 
 docs: $(STAMP)  ## regenerate the reference pages
 	$(BIN)/python docs/generate.py

@@ -226,8 +226,8 @@ class AttrsTable:
         self._plain.clear()
         for attrs in self._table.values():
             attrs._memo.clear()
-        probe = VmaAttrs()  # held as one that only the table holds: how many references that are, Python decides
-        held: list[tuple[_Key | None, VmaAttrs]] = [(None, probe)]
+        probe = {0: VmaAttrs()}  # held as one that only the table holds: how many references that are, Python decides
+        held: list[tuple[_Key | None, VmaAttrs]] = [(None, probe[0])]
         held += [(k, a) for k, a in self._table.items() if a.compat is not a]
         held += [(k, a) for k, a in self._table.items() if a.compat is a]
         spare = 0
@@ -239,6 +239,7 @@ class AttrsTable:
                 if attrs.compat is attrs:
                     del attrs.compat
                 del self._table[key]
+        probe.clear()  # compiled, it would be let go after its last use
         self._sweep_at = max(_IMPORT_TIME_FLOOR, 2 * len(self._table))
 
 

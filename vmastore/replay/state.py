@@ -15,6 +15,7 @@ import sys
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import fields
 from itertools import accumulate
 from operator import sub
 from typing import Any
@@ -28,7 +29,8 @@ FORMAT = 2
 MM_STRUCTURE = frozenset(
     ("cached", "config", "decisions", "dirty", "env", "head", "index", "map_count", "pmds", "rules", "tail", "vmi")
 )
-MM_VALUES = tuple(sorted(set(Mm.__slots__) - MM_STRUCTURE))
+_MM_NAMES: tuple[str, ...] = getattr(Mm, "__slots__", None) or Mm.__mypyc_attrs__  # type: ignore[attr-defined]
+MM_VALUES = tuple(sorted(set(_MM_NAMES) - MM_STRUCTURE))
 FILE_VALUES = ("file", "kind", "path", "dev", "inode", "readable", "writable", "size", "flags")
 _WIDTHS = ((1 << 8, "B"), (1 << 16, "H"), (1 << 32, "I"), (1 << 64, "Q"))
 
@@ -174,8 +176,9 @@ def _content(file: File) -> list[Any]:
 
 def _changed_config(world: World) -> dict[str, Any]:
     """The configuration as far as it is not what the trace's header says."""
-    fresh, now = vars(config_of(world.header)), vars(world.env.config)
-    return {name: value for name, value in now.items() if value != fresh[name]}
+    fresh, now = config_of(world.header), world.env.config
+    names = [field.name for field in fields(Config)]
+    return {name: getattr(now, name) for name in names if getattr(now, name) != getattr(fresh, name)}
 
 
 def decode(data: bytes, world: World) -> World:

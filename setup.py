@@ -1,0 +1,35 @@
+"""The build switch: VMASTORE_MYPYC=1 compiles the layers that decide with mypyc, from the same source.
+
+Without it (the default) the wheel is pure Python. mypy must be there: docs/performance.md.
+"""
+
+import os
+from glob import glob
+
+from setuptools import setup
+
+# the domain, the system calls, and what applies events to them
+_COMPILED = (
+    "vmastore/mm/*.py",
+    "vmastore/mm/merge/*.py",
+    "vmastore/syscalls/*.py",
+    "vmastore/replay/world.py",
+    "vmastore/replay/calls.py",
+    "vmastore/replay/inferred.py",
+    "vmastore/replay/limits.py",
+)
+# mypyc cannot compile a subclass of AssertionError
+_LEFT_OUT = {"vmastore/mm/validate.py"}
+
+
+def extensions() -> list:
+    """The modules to compile; none without the switch."""
+    if os.environ.get("VMASTORE_MYPYC") != "1":
+        return []
+    from mypyc.build import mypycify
+
+    paths = sorted({path for pattern in _COMPILED for path in glob(pattern)} - _LEFT_OUT)
+    return mypycify([path for path in paths if not path.endswith("__init__.py")], opt_level="3")
+
+
+setup(ext_modules=extensions())
