@@ -15,7 +15,8 @@ _BATCH = 50_000
 # the type of each column that is not an integer; views are plain, so a name has one type in all of them
 _TEXT = {
     "name", "source", "kernel", "created_at", "origin", "call", "errno", "args", "file", "site", "reason", "api",
-    "action", "case", "reason_prev", "reason_next", "certainty", "cases", "divergence", "perms", "path",
+    "options", "engine", "action", "case", "reason_prev", "reason_next", "certainty", "cases", "divergence", "perms",
+    "path",
 }  # fmt: skip
 _MOMENT = {"events": "seq", "decisions": "seq", "outcomes": "seq", "vmas": "born_seq", "lost_merges": "seq"}
 
