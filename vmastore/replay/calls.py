@@ -7,6 +7,7 @@ its own (it takes the trace's).
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EINVAL
 from typing import TYPE_CHECKING, Any
 
 from vmastore.events import Event, ObservedVma
@@ -81,7 +82,7 @@ def _madvise(world: World, mm: Mm, event: Event) -> int:
 def _process_madvise(world: World, mm: Mm, event: Event) -> int:
     _, iov, _, advice, flags = event.args
     pairs = None if iov is None else [(a, n) for a, n in iov]
-    return sys_process_madvise(mm, pairs, advice, flags, same_mm=False)
+    return sys_process_madvise(mm, pairs, advice, flags, same_mm=mm.observed and mm.expect_errno != EINVAL)
 
 
 def _mlock(world: World, mm: Mm, event: Event) -> int:
