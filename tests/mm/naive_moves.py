@@ -45,7 +45,7 @@ class Moves(Vmas):
         return -ENOMEM if self.release >= (7, 3) and len(self.starts) + 4 + keep > self.limit else 0
 
     def _move_all(self, start: int, end: int, shift: int, keep: bool) -> int:
-        """VMA by VMA, gaps kept, since 6.17; a userfaultfd's goes alone or not at all."""
+        """VMA by VMA, gaps kept, since 6.17; a userfaultfd's or a SysV segment's goes alone or not at all."""
         if start not in self.pages:
             return -EFAULT
         at = start
@@ -55,7 +55,8 @@ class Moves(Vmas):
                 continue
             high = self.extent(at)[1]
             stop = min(end, high)
-            if self.pages[at].uffd and (at > start or high < end):
+            alone = self.pages[at].uffd or self.pages[at].file in self.closing
+            if alone and (at > start or high < end):
                 return -EFAULT
             if self.pages[at].flags & SEALED:
                 return -EPERM
