@@ -19,12 +19,13 @@ from pathlib import Path
 
 from benchmarks.__main__ import HEADER, to_events
 from benchmarks.stream import calls
+from vmastore.bulk import bulk_work
 from vmastore.events import Event
 from vmastore.mm.rules import preset
 from vmastore.replay.bisect import PredicateJudge, Side, differences, first_parted, flips, look, search
 from vmastore.replay.derive import derive
 from vmastore.replay.predicate import parse
-from vmastore.replay.trace import StoredTrace, uncollected
+from vmastore.replay.trace import StoredTrace
 from vmastore.store import open_store
 from vmastore.store.store import batches
 
@@ -76,7 +77,7 @@ def measure(count: int, live: int, runs: int, folder: Path) -> dict[str, dict[st
             return look(trace, mapped, one.rules).event.seq
 
         def by_events() -> int:
-            with uncollected():
+            with bulk_work():
                 return next(f for f in flips(one.world(trace), trace.events(1, last), judge) if f.holds).event.seq
 
         def by_hash() -> int:
@@ -85,7 +86,7 @@ def measure(count: int, live: int, runs: int, folder: Path) -> dict[str, dict[st
             return seq
 
         def by_both() -> int:
-            with uncollected():
+            with bulk_work():
                 return next(differences(one.world(trace), two.world(trace), trace.events(1, last))).event.seq
 
         fast, linear = timed(runs, by_snapshots), timed(max(1, runs // 3), by_events)

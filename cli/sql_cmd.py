@@ -67,15 +67,16 @@ def sql(
     if schema:
         _schema()
         return
+    asked = None if list_all or forget is not None else (_text(query, file), _params(param))
     with open_existing(store) as opened:
         if list_all:
             rows = ((n, q.question, " ".join(q.parameters)) for n, q in saved.queries(opened).items())
             emit_rows(("name", "question", "parameters"), rows, as_json=as_json, nl=nl)
             return
-        if forget is not None:
-            saved.forget(opened, forget)
+        if asked is None:
+            saved.forget(opened, forget or "")
             return
-        text, params = _query(opened, _text(query, file), _params(param))
+        text, params = _query(opened, *asked)
         if save is not None:
             saved.save(opened, save, text)
             return

@@ -77,6 +77,7 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         ("prctl", 0x53564D41, 0, BASE, PAGE, 0, None)],
     "stack": [anon(8, 2, 3, 0x132), ("stack_grow", BASE + 5 * PAGE), write(5)],
 }  # fmt: skip
+GUARDS = (102, 103)  # MADV_GUARD_INSTALL, MADV_GUARD_REMOVE
 _FILE = {"shmat": 4, "ioctl": 9, "release": 9}
 
 
@@ -175,8 +176,8 @@ def walk(seed: int, rules: RuleSet) -> MemoryTrace:
     mm = 1
     for _ in range(60):
         name, args = chooser.next([list(observe(world.mms[mm], vma)) for vma in world.mms[mm].vmas()])
-        if name == "ioctl" and mm > 1:
-            continue  # a userfaultfd stays with the process that made it
+        if (name == "ioctl" and mm > 1) or name == "fork" or (name == "madvise" and args[2] in GUARDS):
+            continue  # a userfaultfd stays with the process that made it; which pages are guards, no VMA tells
         if rng.random() < 0.02:
             name, args = "fork", [0, mm + 1]
         file = args[4] if name == "mmap" and args[4] > 0 else 9 if name == "ioctl" else None
