@@ -71,6 +71,16 @@ def test_no_shipped_query_makes_a_whole_view(filled: Store, name: str) -> None:
     assert plan and not whole, plan
 
 
+@pytest.mark.parametrize("name", ["causes", "sites", "flagged", "who"])
+def test_events_are_looked_up_one_by_one(filled: Store, name: str) -> None:
+    """The VMAs lead and each asks for its event: the other way round every event would ask for the VMAs."""
+    plain = LIBRARY[name]
+    params = {**dict.fromkeys(plain.parameters, 1), "trace": "py", **plain.defaults}
+    _, rows = query(filled, f"EXPLAIN QUERY PLAN {plain.sql}", params)
+    looks = [str(row[3]) for row in rows if str(row[3]).split()[1:2] in (["e"], ["b"])]
+    assert looks and all("(trace=? AND seq=?)" in line for line in looks), looks
+
+
 def test_the_answers_are_right(filled: Store) -> None:
     """A few of them against other ways of asking."""
     _, peak = answer(filled, "peak")

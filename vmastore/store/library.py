@@ -27,7 +27,7 @@ LIBRARY: dict[str, Query] = {
     "causes": Query(
         "What used up my mappings: which calls made the VMAs (at the peak, or after an event)?",
         f"""SELECT e.call, count(*) AS vmas, sum(v.vm_end - v.vm_start) AS bytes, min(v.born_seq) AS first_seq
-FROM {_ALIVE} v JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
+FROM {_ALIVE} v CROSS JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
 GROUP BY e.call ORDER BY vmas DESC""",
         _MOMENT,
         _PEAK,
@@ -35,7 +35,7 @@ GROUP BY e.call ORDER BY vmas DESC""",
     "sites": Query(
         "Which call sites own the VMAs (at the peak, or after an event)?",
         f"""SELECT e.site, e.call, count(*) AS vmas, sum(v.vm_end - v.vm_start) AS bytes
-FROM {_ALIVE} v JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
+FROM {_ALIVE} v CROSS JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
 GROUP BY e.site, e.call ORDER BY vmas DESC LIMIT :limit""",
         _MOMENT,
         {**_PEAK, **_LIMIT},
@@ -131,7 +131,7 @@ GROUP BY reason_prev, reason_next ORDER BY decisions DESC LIMIT :limit""",
   h.born_seq, b.call AS made_by, h.died_seq,
   (SELECT d.call FROM events d WHERE d.trace = h.trace AND d.seq = h.died_seq) AS ended_by,
   (SELECT d.site FROM events d WHERE d.trace = h.trace AND d.seq = h.died_seq) AS ended_at
-FROM vma_history(:trace, :addr) h JOIN events b ON b.trace = h.trace AND b.seq = h.born_seq
+FROM vma_history(:trace, :addr) h CROSS JOIN events b ON b.trace = h.trace AND b.seq = h.born_seq
 ORDER BY h.born_seq LIMIT :limit""",
         {**_TRACE, "addr": "the address"},
         {"limit": 1000},
@@ -160,7 +160,7 @@ FROM vmas_between(:trace, :low, :high, :first, :last) ORDER BY born_seq LIMIT :l
     "flagged": Query(
         "Which VMAs have a flag of smaps (nh, hg, mg, wf …), and which calls made them so?",
         f"""SELECT e.call, count(*) AS vmas, min(v.born_seq) AS first_seq
-FROM {_ALIVE} v JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
+FROM {_ALIVE} v CROSS JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
 WHERE ' ' || flag_names(v.vm_flags) || ' ' LIKE '% ' || :flag || ' %' GROUP BY e.call ORDER BY vmas DESC""",
         {**_MOMENT, "flag": "two letters, as in smaps"},
         _PEAK,
