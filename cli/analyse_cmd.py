@@ -81,7 +81,7 @@ def blame(
         columns = ("start", "end", "perms", "name", "seq", "call", "tid", "site", "how", "reason")
         emit_rows(columns, [_listed(row, columns, as_json or nl) for row in rows], as_json=as_json, nl=nl)
         return
-    if is_observation(target) and by == DEFAULT_BY:
+    if is_observation(target, store) and by == DEFAULT_BY:
         keys = ["how", "reason", "name", "perms"]
     emit_rows(("vmas", "bytes", *keys, "first_seq", "last_seq"), _grouped(rows, keys), as_json=as_json, nl=nl)
 
@@ -98,7 +98,7 @@ def _blamed(
     """The address space and, for a VMA of it, how it was born."""
     from vmastore.replay.blame import Blame, observed_blame
 
-    if is_observation(target):
+    if is_observation(target, store):
         view, _ = observe_target(target, kernel, rule, faults, max_map_count)
         return view.mm, observed_blame(view.mm)
     with open_existing(store) as opened:
@@ -235,7 +235,7 @@ def headroom(
     from vmastore.replay.headroom import headroom as measure
 
     bound = _bound(warn)
-    if is_observation(target):
+    if is_observation(target, store):
         view, header = observe_target(target, kernel, rule, faults, max_map_count)
         known = max_map_count is not None or "max_map_count" in header.config
         found = Headroom(view.mm.config.max_map_count, view.mm.map_count, view.mm.map_count)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vmastore.errors import InputError
+from vmastore.errors import InputError, VmastoreError
 
 if TYPE_CHECKING:
     from vmastore.events import ObservedVma, TraceHeader
@@ -66,6 +66,18 @@ def open_existing(option: str | None) -> Store:
     from vmastore.store import open_store
 
     return open_store(store_place(option), create=False)
+
+
+def is_stored(option: str | None, target: str) -> bool:
+    """Whether a plain word (no "/") names a trace of the store: such a trace comes before a file of that name."""
+    if "/" in target or target == "-" or not target:
+        return False
+    try:
+        with open_existing(option) as store:
+            store.trace(parse_target(target).trace)
+    except VmastoreError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmastore.cli.common import check_faults, choose_rules, open_existing, open_target, state
+from vmastore.cli.common import check_faults, choose_rules, is_stored, open_existing, open_target, state
 
 if TYPE_CHECKING:
     from vmastore.events import ObservedVma, TraceHeader
@@ -28,11 +28,13 @@ class View:
     lines: tuple[ObservedVma, ...] | None = None  # an observation, as it was read
 
 
-def is_observation(target: str) -> bool:
-    """Whether a target is a process or a file, not a stored trace."""
+def is_observation(target: str, store: str | None) -> bool:
+    """Whether a target is a process or a file; of a trace and a file of one name, the trace is meant."""
     from vmastore.importers.maps_file import process_of
 
-    return target == "-" or process_of(target) is not None or "/" in target or Path(target).is_file()
+    if target == "-" or process_of(target) is not None or "/" in target:
+        return True
+    return Path(target).is_file() and not is_stored(store, target)
 
 
 def observe_target(
@@ -78,7 +80,7 @@ def open_view(
     max_map_count: int | None = None,
 ) -> View:
     """The state that a target names. Raises InputError."""
-    if is_observation(target):
+    if is_observation(target, store):
         return observe_target(target, kernel, rule, faults, max_map_count)[0]
     with open_existing(store) as opened:
         trace, at = open_target(opened, target)

@@ -18,6 +18,7 @@ from vmastore.cli.common import (
     choose_rules,
     echo,
     echo_json,
+    is_stored,
     open_existing,
     open_target,
     vma_dict,
@@ -52,7 +53,7 @@ def verify(
     total = Report()
     options: dict[str, Any] = {"faults": faults, "max_map_count": max_map_count}
     for target in targets:
-        for path in _files(target):
+        for path in _files(target, store):
             report = (
                 _verify_file(path, kernel, rule, options)
                 if path
@@ -76,9 +77,14 @@ def _bad(report: Report) -> bool:
     return bool(report.mismatches or report.errno_mismatches)
 
 
-def _files(target: str) -> list[Path | None]:
-    """The files of a folder (with those below it), the file itself, or [None] for a stored trace."""
+def _files(target: str, store: str | None) -> list[Path | None]:
+    """The files of a folder (with those below it), the file itself, or [None] for a stored trace.
+
+    Of a trace and a file of one name (a program beside its recording), the trace is meant; ./NAME is the file.
+    """
     path = Path(target)
+    if path.exists() and is_stored(store, target):
+        return [None]
     if path.is_dir():
         return [
             p for p in sorted(path.rglob("*")) if p.name.endswith((".jsonl.gz", ".jsonl", ".txt.gz")) and p.is_file()
