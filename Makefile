@@ -43,8 +43,8 @@ check: lint types test  ## what a change must pass
 fuzz: $(STAMP)  ## 200,000 mutated logs: an error or a counted skip, never a traceback
 	$(BIN)/python tests/importers/mutation.py 200000
 
-bench: $(STAMP)  ## speed, each figure with its baseline in the same run
-	$(BIN)/python -m benchmarks
+bench: $(STAMP)  ## speed, each figure with its baseline in the same run; BENCH="--quick --json FILE"
+	$(BIN)/python -m benchmarks $(BENCH)
 
 compiled: $(STAMP)  ## the domain compiled by mypyc into build/compiled, and its tests run against that
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77"

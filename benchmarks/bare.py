@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from sortedcontainers import SortedDict
 
@@ -15,7 +15,7 @@ _TABLE = f"CREATE TABLE event ({_COLUMNS})"
 _INSERT = f"INSERT INTO event VALUES ({','.join('?' * 15)})"
 
 
-_PADDING: list[list[None]] = [[None] * (6 - n) for n in range(7)]
+_PADDING: list[tuple[None, ...]] = [(None,) * (6 - n) for n in range(7)]
 
 
 class _Numbers(dict[bytes, int]):
@@ -31,77 +31,113 @@ class _Numbers(dict[bytes, int]):
         return found
 
 
-def bare_import(path: str, database: str, skip: int = 0) -> int:
-    """Hand-split lines into integers and insert them: no index, no hash, no checks. Returns the events.
+def bare_rows(path: str, skip: int = 0) -> Iterator[tuple[object, ...]]:
+    """The rows of a log's calls, each field an integer; halves of a call are joined.
 
     skip: lines at the log's head that are no memory calls (exec, clone).
     """
     waiting: dict[bytes, bytes] = {}
-    numbers = _Numbers()
-    number = numbers.__getitem__
-
-    def rows() -> Iterable[tuple[object, ...]]:
-        seq = 0
-        with open(path, "rb") as stream:
-            for line_number, line in enumerate(stream, 1):
-                if line_number <= skip:
-                    continue
-                tid, _, body = line.rstrip(b"\n").partition(b"  ")
-                if body.endswith(b" <unfinished ...>"):
-                    waiting[tid] = body[:-17]
-                    continue
-                if body.startswith(b"<... "):
-                    body = waiting.pop(tid, b"") + body.partition(b" resumed>")[2]
+    number = _Numbers().__getitem__
+    seq = 0
+    with open(path, "rb") as stream:
+        for _ in range(skip):
+            next(stream)
+        for line_number, line in enumerate(stream, skip + 1):
+            tid, _, body = line.partition(b"  ")
+            if body[0] == 60:  # <... call resumed>
+                name, _, asked = waiting.pop(tid).partition(b"(")
+                more, _, answered = body.partition(b" resumed>")[2].partition(b") = ")
+                asked += more
+            elif line[-2] == 62:  # <unfinished ...>
+                waiting[tid] = body[:-18]
+                continue
+            else:
                 name, _, rest = body.partition(b"(")
                 asked, _, answered = rest.rpartition(b") = ")
-                args = [number(a) for a in asked.split(b", ")]
-                args += _PADDING[len(args)]
-                seq += 1
-                yield (seq, 1, 7000, number(tid), None, name, *args, number(answered), 0, line_number)
+            parts = asked.split(b", ")
+            seq += 1
+            args = map(number, parts)
+            yield (
+                seq,
+                1,
+                7000,
+                number(tid),
+                None,
+                name,
+                *args,
+                *_PADDING[len(parts)],
+                number(answered),
+                0,
+                line_number,
+            )
 
+
+def bare_import(path: str, database: str, skip: int = 0) -> int:
+    """Insert the rows of a log: no index, no hash, no checks. Returns the events."""
     gc.disable()
     connection = sqlite3.connect(database)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute(_TABLE)
     with connection:
-        connection.executemany(_INSERT, rows())
+        connection.executemany(_INSERT, bare_rows(path, skip))
     (count,) = connection.execute("SELECT count(*) FROM event").fetchone()
     connection.close()
     gc.enable()
     return int(count)
 
 
-def bare_engine(calls: Iterable[Call]) -> int:
-    """Split and merge on a SortedDict of start -> (end, flags): no rules, no reasons. Returns the VMAs."""
-    vmas: SortedDict = SortedDict()
+class BareEngine:
+    """Split and merge on a SortedDict of start -> (end, flags): no rules, no reasons.
 
-    def cut(at: int) -> None:
-        index = vmas.bisect_right(at) - 1
-        if index >= 0:
-            start, (end, flags) = vmas.peekitem(index)
-            if start < at < end:
-                vmas[start] = (at, flags)
-                vmas[at] = (end, flags)
+    As fast as it goes: neighbours come from `irange`, which needs no positional index (`bisect` and `peekitem`
+    make one after every change), and a value under a key that stays is set past the SortedDict.
+    """
 
-    def set_range(start: int, end: int, flags: int) -> None:
-        cut(start)
-        cut(end)
-        for key in list(vmas.irange(start, end, (True, False))):
-            del vmas[key]
-        index = vmas.bisect_left(start)
-        if index > 0:
-            before, (limit, kept) = vmas.peekitem(index - 1)
-            if limit == start and kept == flags:
-                del vmas[before]
-                start = before
-        after = vmas.get(end)
-        if after is not None and after[1] == flags:
-            del vmas[end]
-            end = after[0]
-        vmas[start] = (end, flags)
+    def __init__(self) -> None:
+        self.vmas: SortedDict = SortedDict()
 
-    for name, args, _ in calls:
-        if name in ("mmap", "mprotect"):
-            set_range(args[0], args[0] + args[1], args[2])
-    return len(vmas)
+    def run(self, stream: Iterable[Call]) -> None:
+        """Set the flags of each call's range."""
+        vmas, get, irange, keep = self.vmas, self.vmas.get, self.vmas.irange, self._keep
+        for name, args, _ in stream:
+            if name != "mmap" and name != "mprotect":
+                continue
+            start, end, flags = args[0], args[0] + args[1], args[2]
+            left, limit = None, end  # the range before that this one joins; where the joined range ends
+            first = next(irange(None, start, (True, False), True), None)
+            if first is not None:
+                reach, had = vmas[first]
+                if reach > end:  # all within one range
+                    if had != flags:
+                        keep(first, (start, had))
+                        vmas[start], vmas[end] = (end, flags), (reach, had)
+                    continue
+                if reach >= start and had == flags:
+                    left = first
+                elif reach > start:
+                    keep(first, (start, had))
+            here = get(start)
+            last = here
+            if here is None or here[0] < end:
+                for key in list(irange(start, end, (False, False))):
+                    last = vmas.pop(key)
+            if last is not None and last[0] > end:
+                if last[1] != flags:
+                    vmas[end] = last
+                else:
+                    limit = last[0]
+            elif (after := get(end)) is not None and after[1] == flags:
+                del vmas[end]
+                limit = after[0]
+            if left is not None:
+                keep(left, (limit, flags))
+                if here is not None:
+                    del vmas[start]
+            elif here is not None:
+                keep(start, (limit, flags))
+            else:
+                vmas[start] = (limit, flags)
+
+    def _keep(self, key: int, value: tuple[int, int]) -> None:
+        dict.__setitem__(self.vmas, key, value)

@@ -1,22 +1,21 @@
-"""How long a reduction takes: `python -m benchmarks.reduce [--quick]`, one JSON document.
+"""How long a reduction takes.
 
 100,000 calls on 1,000 small mappings, reduced for an outcome near the end that few of them matter to.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import time
-from typing import Any
 
+from benchmarks.measure import BUILD, cpu
+from benchmarks.rows import Goal as Limit
+from benchmarks.rows import Row
 from vmastore.events import Event, TraceHeader
-from vmastore.mm.rules import preset
+from vmastore.mm.rules import RuleSet, preset
 from vmastore.replay.isolate import isolate
 from vmastore.replay.memory import MemoryTrace, answered
 from vmastore.replay.predicate import parse
-from vmastore.replay.reduce import Goal, KernelGoal, PredicateGoal, reduce_trace
+from vmastore.replay.reduce import Goal, KernelGoal, PredicateGoal, Reduced, reduce_trace
 
 BASE, PAGE = 0x100000000000, 4096
 
@@ -46,37 +45,35 @@ def trace(count: int, slots: int) -> MemoryTrace:
     return made
 
 
-def measure(count: int) -> dict[str, Any]:
-    """Seconds of isolating and of reducing, and what is left, for each goal."""
+def rows(quick: bool) -> list[Row]:
+    """Seconds of CPU time of isolating an address space and of reducing it, for each goal, and what is left."""
+    count = 4_000 if quick else 100_000
     new = preset("6.18")
     made = trace(count, count // 100)
-    start = time.perf_counter()
-    alone = isolate(made, made.events, new, [1]).trace
-    results: dict[str, Any] = {"events": count, "isolate": round(time.perf_counter() - start, 3)}
+    alone: list[MemoryTrace] = []
+    isolating = cpu(lambda: alone.append(isolate(made, made.events, new, [1]).trace))
     late = count * 9 // 10
     goals: dict[str, Goal] = {
-        "kernels": KernelGoal(preset("6.12"), new),
-        "late split": PredicateGoal(parse(f"splits > 1 and seq > {late}"), new),
-        "errno": PredicateGoal(parse(f"errno ENOMEM and splits > 0 and seq > {late}"), new),
+        "where two kernels part": KernelGoal(preset("6.12"), new),
+        "a late split": PredicateGoal(parse(f"splits > 1 and seq > {late}"), new),
+        "a late ENOMEM": PredicateGoal(parse(f"errno ENOMEM and splits > 0 and seq > {late}"), new),
     }
-    for name, goal in goals.items():
-        start = time.perf_counter()
-        done = reduce_trace(alone, goal, new)
-        assert done is not None, name
-        results[name] = {
-            "seconds": round(time.perf_counter() - start, 3),
-            "left": len(done.trace.events),
-            "replays": done.replays,
-            "replayed": done.replayed,
-        }
-    return results
+    found = [Row("isolate", f"isolate an address space, {count:,} events", "s", round(isolating, 2), build=BUILD)]
+    for n, (name, goal) in enumerate(goals.items(), 1):
+        results: list[Reduced] = []
+        seconds = cpu(lambda: results.append(_done(alone[0], goal, new)))  # noqa: B023
+        done = results[0]
+        more = {"left": len(done.trace.events), "replays": done.replays, "replayed": done.replayed}
+        found.append(
+            Row(
+                f"reduce-{n}", f"reduce {count:,} events to {name}", "s", round(seconds, 2),
+                goals=[Limit("ours", most=60)], build=BUILD, more=more,
+            )
+        )  # fmt: skip
+    return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reduce", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="4,000 events; figures mean little")
-    print(json.dumps(measure(4_000 if parser.parse_args().quick else 100_000), indent=1))
-
-
-if __name__ == "__main__":
-    main()
+def _done(alone: MemoryTrace, goal: Goal, rules: RuleSet) -> Reduced:
+    found = reduce_trace(alone, goal, rules)
+    assert found is not None, goal
+    return found

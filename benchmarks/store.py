@@ -1,4 +1,4 @@
-"""`python -m benchmarks.store [--quick] [--json]`: what the store costs, beside sqlite3 alone in the same run.
+"""What the store costs, beside sqlite3 alone in the same run.
 
 Bytes an event (its chain hash included, no derived data), one batch, single appends with p50/p95/p99. The
 baseline writes the same columns to the same kind of table with the same pragmas, and does nothing else: no
@@ -7,19 +7,15 @@ chain, no names, no address spaces, no check of the version.
 
 from __future__ import annotations
 
-import argparse
-import gc
-import json
 import sqlite3
-import statistics
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import Timed, cpu, pair, percentile
+from benchmarks.rows import Goal, Row
 from benchmarks.stream import calls
 from vmastore.events import Event, TraceHeader
 from vmastore.events.codec import encode_args
@@ -32,6 +28,7 @@ _TABLE = (
     " ts_ns INTEGER, call INTEGER, args TEXT, result INTEGER, errno INTEGER, file INTEGER, injected INTEGER,"
     " site INTEGER, source_line INTEGER, source_offset INTEGER, hash BLOB, PRIMARY KEY (trace, seq)) WITHOUT ROWID"
 )
+_AGAINST = "sqlite3 alone"
 _INSERT = "INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 
@@ -45,7 +42,7 @@ def events(number: int) -> list[Event]:
     return found
 
 
-def rows(stream: Sequence[Event]) -> list[tuple[Any, ...]]:
+def bare_rows(stream: Sequence[Event]) -> list[tuple[Any, ...]]:
     """The same as the baseline stores them; the hash is 16 bytes that cost nothing."""
     names: dict[str, int] = {}
     return [
@@ -64,14 +61,6 @@ def bare(place: Path) -> sqlite3.Connection:
     return connection
 
 
-def timed(job: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of one run, by the clock and of the processor (what a busy machine leaves comparable)."""
-    gc.collect()
-    start = (time.perf_counter(), time.process_time())
-    job()
-    return time.perf_counter() - start[0], time.process_time() - start[1]
-
-
 def size(place: Path) -> int:
     """Bytes of a database with its WAL written back."""
     with closing(sqlite3.connect(place)) as connection:
@@ -79,17 +68,28 @@ def size(place: Path) -> int:
     return place.stat().st_size
 
 
-def batch(folder: Path, stream: Sequence[Event], runs: int) -> dict[str, float]:
-    """One append of all events, beside one executemany: events per second, bytes an event."""
-    shown = rows(stream)
-    ours, base, numbers = [], [], count()
-    empty = folder / "empty.db"
+def rows(quick: bool, folder: Path) -> list[Row]:
+    """One batch and its bytes, then single appends."""
+    return [
+        *batch(folder, events(5_000 if quick else 200_000), 1 if quick else 5),
+        single(folder, events(1_500 if quick else 20_000)),
+    ]
+
+
+def batch(folder: Path, stream: Sequence[Event], runs: int) -> list[Row]:
+    """One append of all events, beside one executemany: events per second; bytes an event."""
+    shown = bare_rows(stream)
+    empty, mine, theirs = folder / "empty.db", folder / "batch.db", folder / "bare-batch.db"
     open_store(empty).close()
-    for _ in range(runs):
-        mine, theirs = (folder / f"batch{next(numbers)}.db" for _ in range(2))
+
+    def ours() -> Timed:
+        mine.unlink(missing_ok=True)
         with open_store(mine) as store:
             trace = store.create_trace(HEADER).trace
-            ours.append(timed(lambda: store.append(trace, stream, expected_version=0)))  # noqa: B023
+            return len(stream), cpu(lambda: store.append(trace, stream, expected_version=0))
+
+    def base() -> Timed:
+        theirs.unlink(missing_ok=True)
         with closing(bare(theirs)) as connection:
 
             def write() -> None:
@@ -97,70 +97,50 @@ def batch(folder: Path, stream: Sequence[Event], runs: int) -> dict[str, float]:
                 connection.executemany(_INSERT, shown)
                 connection.execute("COMMIT")
 
-            base.append(timed(write))
-    (clock, cpu), (base_clock, base_cpu) = (
-        map(statistics.median, zip(*times, strict=True)) for times in (ours, base)
-    )
-    return {
-        "events": len(stream),
-        "per_second": round(len(stream) / clock),
-        "per_cpu_second": round(len(stream) / cpu),
-        "baseline_per_second": round(len(stream) / base_clock),
-        "baseline_per_cpu_second": round(len(stream) / base_cpu),
-        "bytes_an_event": round((size(mine) - size(empty)) / len(stream), 1),
-        "baseline_bytes_an_event": round(size(theirs) / len(stream), 1),
-    }
+            return len(stream), cpu(write)
+
+    figures = pair(runs, ours, base)
+    taken = ((size(mine) - size(empty)) / len(stream), size(theirs) / len(stream))
+    return [
+        Row(
+            "append-batch", "append of one batch", "events/s", figures["rate"], figures["baseline"], _AGAINST,
+            figures["ratio"], [Goal("ours", least=100_000)], more=figures | {"events": len(stream)},
+        ),
+        Row(
+            "bytes", "storage, chain hash included", "bytes an event", round(taken[0], 1), round(taken[1], 1),
+            _AGAINST, round(taken[0] / taken[1], 3), [Goal("ours", most=100)], more={"events": len(stream)},
+        ),
+    ]  # fmt: skip
 
 
-def single(folder: Path, stream: Sequence[Event]) -> dict[str, float]:
-    """Events appended one by one, a transaction each, the two in turn; µs at the 50th, 95th and 99th percentile."""
-    shown = rows(stream)
-    ours, base = [], []
-    with open_store(folder / "single.db") as store, closing(bare(folder / "bare.db")) as connection:
+def single(folder: Path, stream: Sequence[Event]) -> Row:
+    """Events appended one by one, a transaction each, the two in turn; percentiles of each by the clock, in µs."""
+    shown = bare_rows(stream)
+    clocks: tuple[list[float], list[float]] = ([], [])
+    busy = [0.0, 0.0]
+    with open_store(folder / "single.db") as store, closing(bare(folder / "bare-single.db")) as connection:
         trace = store.create_trace(HEADER).trace
-        cpu = [0.0, 0.0]
-        for n, event in enumerate(stream):
-            start, began = time.perf_counter(), time.process_time()
-            store.append(trace, (event,), expected_version=n)
-            middle, halfway = time.perf_counter(), time.process_time()
+
+        def ours(n: int) -> None:
+            store.append(trace, (stream[n],), expected_version=n)
+
+        def base(n: int) -> None:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(_INSERT, shown[n])
             connection.execute("COMMIT")
-            base.append(time.perf_counter() - middle)
-            cpu = [cpu[0] + halfway - began, cpu[1] + time.process_time() - halfway]
-            ours.append(middle - start)
-    result: dict[str, float] = {"events": len(stream)}
-    for name, times, busy in (("", ours, cpu[0]), ("baseline_", base, cpu[1])):
-        times.sort()
-        result[f"{name}per_second"] = round(len(times) / sum(times))
-        result[f"{name}per_cpu_second"] = round(len(times) / busy)
-        for percent in (50, 95, 99):
-            result[f"{name}p{percent}_us"] = round(times[len(times) * percent // 100] * 1e6, 1)
-    return result
 
-
-def run(quick: bool) -> dict[str, dict[str, float]]:
-    """All figures by name."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        return {
-            "one batch": batch(folder, events(5_000 if quick else 200_000), 1 if quick else 5),
-            "single appends": single(folder, events(1_500 if quick else 20_000)),
-        }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; figures mean little")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
-    options = parser.parse_args()
-    results = run(options.quick)
-    if options.json:
-        print(json.dumps(results, indent=1))
-        return
-    for name, figures in results.items():
-        print(f"{name:<16} " + "  ".join(f"{key} {value:,}" for key, value in figures.items()))
-
-
-if __name__ == "__main__":
-    main()
+        for n in range(len(stream)):
+            for side, job in enumerate((ours, base)):
+                start, began = time.perf_counter(), time.process_time()
+                job(n)
+                busy[side] += time.process_time() - began
+                clocks[side].append(time.perf_counter() - start)
+    more: dict[str, Any] = {"events": len(stream)}
+    for prefix, times in zip(("", "baseline_"), clocks, strict=True):
+        more |= {f"{prefix}p{percent}_us": round(percentile(times, percent) * 1e6, 1) for percent in (50, 95, 99)}
+        more[f"{prefix}per_second_by_the_clock"] = round(len(times) / sum(times))
+    rates = [round(len(stream) / seconds) for seconds in busy]
+    return Row(
+        "append-single", "single appends, a transaction each", "events/s", rates[0], rates[1], _AGAINST,
+        round(rates[0] / rates[1], 3), [Goal("ours", least=3_000)], more=more,
+    )  # fmt: skip
