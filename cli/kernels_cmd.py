@@ -54,6 +54,8 @@ def _since(switch: Any) -> str:
         start = ".".join(map(str, switch.since[:2]))
     backports = ", ".join(f"{a}.{b}.{c}" for (a, b), c in switch.backports.items())
     end = f" until {'.'.join(map(str, switch.until[:2]))}" if switch.until else ""
+    ended = ", ".join(f"{a}.{b}.{c}" for (a, b), c in switch.ended.items())
+    end += f", ended in {ended}" if ended else ""
     return start + end + (f", backported to {backports}" if backports else "")
 
 

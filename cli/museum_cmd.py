@@ -40,7 +40,7 @@ def list_(as_json: JsonOption = False) -> None:
         echo(f"{found.name:<22} {found.title}")
     echo("not to be played:")
     for name, title, why in NOTES:
-        echo(f"{name:<22} {title}: it {why}")
+        echo(f"{name:<22} {title}. {why}.")
 
 
 def show(name: NameArgument, as_json: JsonOption = False) -> None:
@@ -134,7 +134,7 @@ def _sides(found: Any) -> list[dict[str, Any]]:
     result = []
     for side, outcome in zip(sides, outcomes, strict=True):
         errno = outcome.errno
-        what = "oops: an error pointer is dereferenced" if side.world.oops else outcome.cases or "no merge, no split"
+        what = str(outcome.divergence) if side.world.oops else outcome.cases or "no merge, no split"
         failed = call_text(asked._replace(errno=errno)).rpartition("= ")[2] if errno else None
         result.append(
             {

@@ -7,13 +7,14 @@ would give one outcome twice.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from errno import EACCES, EBADF, EFAULT, EINVAL, ENOMEM, ENOSYS, EPERM
 
 import pytest
 from layout import at, flag_bits, shades
 from process import RW, RWX, Process, R
 
+from vmastore.mm.bugs import Bugs
 from vmastore.mm.flags import PMD_SIZE, VM_DONTDUMP
 from vmastore.mm.merge import Oops, mmap_region
 from vmastore.mm.mm import Config
@@ -171,6 +172,12 @@ def unwritten_made_read_only(p: Process) -> object:
     return p.lines(0, 2)
 
 
+def below_a_dax_mapping(p: Process) -> object:
+    file = p.open("dax")
+    p.mmap(1, 1, RW, uapi.MAP_SHARED, file, 1), p.mmap(0, 1, RW, uapi.MAP_SHARED, file)
+    return p.lines(0, 2)
+
+
 def guard_install(p: Process) -> object:
     p.mmap(0, 1)
     return p.madvise(0, 1, uapi.MADV_GUARD_INSTALL)
@@ -291,6 +298,7 @@ TABLE = {
     "gather-before-limits": Shown(failing_fixed, (-ENOMEM, "[0-4 rw-p]"), (-ENOMEM, "[0-2 rw-p][2-4 rw-p]")),
     "map-stack-nohugepage": Shown(map_stack, ONE, APART),
     "map-droppable": Shown(droppable, -EINVAL, 0),
+    "mmap-prepare-flags": Shown(below_a_dax_mapping, "[0-1 rw-s][1-2 rw-s]", "[0-2 rw-s]"),
     "thp-align-anon": Shown(lambda p: _chosen(p, 2 * PMD_SIZE), False, True),
     "thp-align-multiple": Shown(lambda p: _chosen(p, 2 * PMD_SIZE + 4096), True, False),
     "ksm-new-maps-merge": Shown(memory_merge, APART, ONE),
@@ -324,12 +332,12 @@ TABLE = {
 
 
 def test_every_switch_is_in_the_table() -> None:
-    """No switch is without a scenario that shows it, no scenario without a switch."""
-    assert set(TABLE) == set(SWITCHES)
+    """No switch is without a scenario that shows it, no scenario without a switch; bugs have a table of theirs."""
+    assert set(TABLE) == set(SWITCHES) - {f.name.replace("_", "-") for f in fields(Bugs)}
 
 
 @pytest.mark.parametrize("on", [False, True], ids=["off", "on"])
-@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("switch", TABLE)
 def test_switch(switch: str, on: bool) -> None:
     """The calls come out as the table says under that setting of the switch."""
     row = TABLE[switch]
@@ -337,7 +345,7 @@ def test_switch(switch: str, on: bool) -> None:
     assert row.calls(process) == (row.on if on else row.off)
 
 
-@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("switch", TABLE)
 def test_outcomes_differ(switch: str) -> None:
     """A switch that changes nothing would not be one."""
     assert TABLE[switch].off != TABLE[switch].on

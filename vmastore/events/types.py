@@ -141,7 +141,7 @@ class FileInfo(NamedTuple):
 
     file: int  # number within the trace, from 1
     path: str | None
-    kind: str  # regular, memfd, shm (SysV), zero (/dev/zero), hugetlb, uffd, device, unknown
+    kind: str  # regular, memfd, shm (SysV), zero (/dev/zero), hugetlb, uffd, dax, device, unknown
     readable: bool | None = None
     writable: bool | None = None
     dev: str | None = None  # "fe:00"

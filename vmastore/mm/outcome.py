@@ -11,7 +11,7 @@ class Reason(NamedTuple):
     """The first thing that kept a range and a neighbour from being one VMA.
 
     code: none (no neighbour), gap, special, policy, flags, file, close, uffd, name, pgoff,
-    anon_pgoff, anon_vma. detail: for flags the differing bits, else a word or nothing.
+    anon_pgoff, anon_vma, stale (a bug). detail: for flags the differing bits, else a word or nothing.
     """
 
     code: str
@@ -41,6 +41,7 @@ _TEXT = {
     "inside": "the range does not reach that edge of its VMA",
     "not_tried": "nothing: no call has asked since they became alike",
     "device": "not reached: the call failed; on an unknown device, the file system may have been asked first",
+    "stale": "not looked at: the caller named a VMA further below as its lower neighbour",
     "expand_only": "brk never looks at the next VMA",
 }
 

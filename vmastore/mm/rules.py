@@ -1,120 +1,93 @@
 """Rule sets: which kernel's answers a replay gives.
 
 Every statement about VMAs that changed between releases is one switch of `RuleSet`, with the
-release that brought it and the stable branches that took it back. A release string is resolved
-switch by switch; presets are the patch levels that were observed (`6.7` and `series-v1` are read
-from source).
+release that brought it and the stable branches that took it back; those that are bugs and nothing
+else are in `mm/bugs.py`. A release string is resolved switch by switch; presets are the patch levels
+that were observed (`6.7` and `series-v1` are read from source).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
 from vmastore.errors import RuleError
-
-Release = tuple[int, int, int]
-ALWAYS: Release = (0, 0, 0)
-NEVER: Release = (999, 0, 0)
+from vmastore.mm.bugs import Bugs
+from vmastore.mm.switch import ALWAYS, NEVER, Release, Switch, switch
 
 
 @dataclass(frozen=True)
-class Switch:
-    """One version-dependent statement: what it says, where it came in, how it shows."""
-
-    name: str  # with dashes, as on the command line
-    doc: str
-    since: Release
-    until: Release | None  # first release without it, None: still there
-    backports: Mapping[tuple[int, int], int]  # stable branch -> first patch level known to have it
-    change: str  # the change that brought it
-
-    def holds_in(self, release: Release) -> bool:
-        branch = release[:2]
-        if branch in self.backports and release[2] >= self.backports[branch]:
-            return True
-        return self.since <= release and (self.until is None or release < self.until)
-
-
-def _switch(
-    since: Release,
-    change: str,
-    doc: str,
-    *,
-    until: Release | None = None,
-    backports: Mapping[tuple[int, int], int] | None = None,
-) -> Any:
-    meta = {"since": since, "until": until, "backports": backports or {}, "change": change, "doc": doc}
-    return field(default=False, metadata=meta)
-
-
-@dataclass(frozen=True)
-class RuleSet:
+class RuleSet(Bugs):
     """The answers of one kernel, as switches. Attribute names are the switch names with underscores."""
 
     name: str = "custom"
 
     # -- merging -------------------------------------------------------------------------------
-    anon_merge_source_chain: bool = _switch(
+    anon_merge_source_chain: bool = switch(
         (6, 16, 0),
         "mm/vma: fix incorrectly disallowed anonymous VMA merges",
         "A written VMA may merge into an unwritten neighbour when the written one is not inherited through "
         "fork. Before, the neighbour itself had to have exactly one anon_vma link, so the merge was refused: "
         "mprotect or mlock there and back leaves three lines where this leaves one.",
     )
-    mmap_merge_new_range: bool = _switch(
+    mmap_merge_new_range: bool = switch(
         (6, 12, 0),
         "mmap_region() goes through vma_merge_new_range()",
         "A new mapping between two neighbours that cannot merge with each other joins the lower one, and all "
         "three merge when the lower is unwritten and the upper written. Before, mmap looked at the upper "
         "neighbour first: the boundary between the two lines stands elsewhere.",
     )
-    close_prev_may_merge: bool = _switch(
+    close_prev_may_merge: bool = switch(
         (6, 3, 0),
         "may_remove_vma: only a VMA that could be removed must have no close hook",
         "The lower neighbour may have a close hook (SysV shm): mprotect of the head of a fragment back to the "
         "left neighbour's protection moves the boundary. Before, VMAs with a close hook never merged.",
     )
-    close_case7_refused: bool = _switch(
+    close_case7_refused: bool = switch(
         (6, 8, 0),
         "mm, mmap: fix vma_merge() case 7 with vma_ops->close",
         "Merging a whole VMA that has a close hook into its lower neighbour is refused (the hook would be lost).",
     )
-    close_only_removed: bool = _switch(
+    close_only_removed: bool = switch(
         (6, 12, 0),
         "can_merge_remove_vma()",
         "Only a VMA that a merge would really remove must have no close hook: the upper neighbour of a SysV shm "
         "fragment grows down over its tail, and a merge with both sides degrades to the lower one.",
     )
-    anon_pgoff_private_file: bool = _switch(
+    anon_pgoff_private_file: bool = switch(
         (7, 1, 0),
         "propagate VMA anonymous page offset on map, remap, split and merge",
         "Private file mappings carry a second, anonymous page offset that must be contiguous too: one moved by "
         "mremap after a write no longer merges with its file neighbour.",
     )
-    sticky_flags: bool = _switch(
+    sticky_flags: bool = switch(
         (7, 0, 0),
         "mm: implement sticky VMA flags",
         "VM_SOFTDIRTY and VM_MAYBE_GUARD are ignored when comparing flags, and a merged VMA has them when any "
         "part had. Before, only VM_SOFTDIRTY was ignored and the survivor kept its own.",
         backports={(6, 18): 44},
     )
-    maybe_guard_flag: bool = _switch(
+    maybe_guard_flag: bool = switch(
         (7, 0, 0),
         "mm: introduce VM_MAYBE_GUARD",
         "MADV_GUARD_INSTALL marks the VMA (smaps 'gu').",
         backports={(6, 18): 44},
     )
-    second_merge_attempt: bool = _switch(
-        ALWAYS,
-        "mmap_region() merges again after the driver's mmap hook",
-        "A driver mapping whose hook changed vm_flags gets a second chance to merge with its lower neighbour.",
+    second_merge_attempt: bool = switch(
+        (5, 9, 0),
+        "mm: mmap: merge vma after call_mmap() if possible",
+        "A mapping whose mmap hook changed vm_flags gets a second chance to merge with its lower neighbour.",
         until=(6, 17, 0),
     )
-    mremap_copy_anon_vma: bool = _switch(
+    mmap_prepare_flags: bool = switch(
+        (6, 17, 0),
+        "ext4, xfs: .mmap_prepare in place of .mmap",
+        "What the file system adds to vm_flags (VM_HUGEPAGE on DAX) is there before the only merge attempt, so such "
+        "a mapping merges on either side; before, the mmap hook added it after the first attempt.",
+    )
+    mremap_copy_anon_vma: bool = switch(
         (6, 19, 0),
         "mm/vma: fix anon_vma UAF on mremap() faulted, unfaulted merge",
         "What mremap moves beside an unwritten neighbour merges unless it was inherited through fork, and the "
@@ -122,13 +95,13 @@ class RuleSet:
         "merged too, and the merged VMA was left without an anon_vma.",
         backports={(6, 18): 8},
     )
-    uffd_merge_needs_event_remap: bool = _switch(
+    uffd_merge_needs_event_remap: bool = switch(
         (7, 3, 0),
         "mm/vma: avoid broken uffd merge on mremap",
         "A userfaultfd VMA whose context lacks EVENT_REMAP does not merge when mremap moves it; before, it "
         "merged with a registered neighbour and both lost the registration.",
     )
-    modify_error_as_merge: bool = _switch(
+    modify_error_as_merge: bool = switch(
         NEVER,
         "version 1 of the series 'Abstract vma_merge() and split_vma()'",
         "Callers test `if (merged)` before IS_ERR(merged): a split that fails at the map limit is taken for a "
@@ -136,74 +109,74 @@ class RuleSet:
     )
 
     # -- mmap, munmap, brk ------------------------------------------------------------------------
-    gather_before_limits: bool = _switch(
+    gather_before_limits: bool = switch(
         (6, 12, 0),
         "vms_gather_munmap_vmas() before the limit checks of mmap_region()",
         "MAP_FIXED splits the VMAs at its edges before the limits are checked and puts them back on failure: a "
         "failing call leaves one VMA as two equal lines, but no hole. Before, a late failure left the hole.",
     )
-    map_stack_nohugepage: bool = _switch(
+    map_stack_nohugepage: bool = switch(
         (6, 8, 0),
         "mm: mmap: map MAP_STACK to VM_NOHUGEPAGE",
         "MAP_STACK sets VM_NOHUGEPAGE (smaps 'nh'), so thread stacks do not merge with plain mappings.",
     )
-    map_droppable: bool = _switch(
+    map_droppable: bool = switch(
         (6, 11, 0),
         "mm: add MAP_DROPPABLE",
         "mmap knows MAP_DROPPABLE (smaps 'dp wf dd nr'); before, EINVAL.",
     )
-    thp_align_anon: bool = _switch(
+    thp_align_anon: bool = switch(
         (6, 7, 0),
         "mm: align larger anonymous mappings on THP boundaries",
         "Anonymous mappings of 2 MiB and more are placed on 2 MiB boundaries.",
     )
-    thp_align_multiple: bool = _switch(
+    thp_align_multiple: bool = switch(
         (6, 12, 0),
         "mm: only align mappings whose length is a multiple of the PMD size",
         "Of those, only mappings whose length is a multiple of 2 MiB are aligned.",
     )
-    ksm_new_maps_merge: bool = _switch(
+    ksm_new_maps_merge: bool = switch(
         (6, 17, 0),
         "mm: prevent KSM from breaking VMA merging for new VMAs",
         "Under PR_SET_MEMORY_MERGE, VM_MERGEABLE is set before a new mapping tries to merge; before, it was set "
         "afterwards, so new mappings never merged in such a process.",
     )
-    prctl_memory_merge: bool = _switch(
+    prctl_memory_merge: bool = switch(
         (6, 4, 0), "mm: add new api to enable ksm per process", "prctl knows PR_SET_MEMORY_MERGE."
     )
-    mdwe: bool = _switch((6, 3, 0), "prctl: add PR_SET_MDWE", "prctl knows PR_SET_MDWE.")
+    mdwe: bool = switch((6, 3, 0), "prctl: add PR_SET_MDWE", "prctl knows PR_SET_MDWE.")
 
     # -- mprotect, madvise, mlock, mbind --------------------------------------------------------------
-    mprotect_drops_account: bool = _switch(
+    mprotect_drops_account: bool = switch(
         (6, 6, 0),
         "mm/mprotect: allow unfaulted VMAs to be unaccounted on mprotect()",
         "Taking write permission from an unwritten anonymous mapping clears VM_ACCOUNT (smaps 'ac'), so it "
         "merges with read-only neighbours; before, the flag stayed and kept them apart.",
     )
-    guard_install: bool = _switch(
+    guard_install: bool = switch(
         (6, 13, 0),
         "mm: add MADV_GUARD_INSTALL",
         "madvise knows MADV_GUARD_INSTALL, which gives an anonymous VMA its anon_vma; before, EINVAL.",
     )
-    process_madvise_self: bool = _switch(
+    process_madvise_self: bool = switch(
         (6, 13, 0),
         "mm/madvise: allow process_madvise() on the own mm with any advice",
         "process_madvise on the own process takes any advice.",
     )
-    populate_walks_vmas: bool = _switch(
+    populate_walks_vmas: bool = switch(
         ALWAYS,
         "mm/madvise: MADV_POPULATE_* as one walk over VMAs",
         "MADV_POPULATE_READ and _WRITE pass over holes and go on behind them (a VMA that may not be accessed "
         "then gives EINVAL); since 6.9 they stop at the first hole with ENOMEM.",
         until=(6, 9, 0),
     )
-    weighted_interleave: bool = _switch(
+    weighted_interleave: bool = switch(
         (6, 9, 0),
         "mm/mempolicy: introduce MPOL_WEIGHTED_INTERLEAVE",
         "mbind knows MPOL_WEIGHTED_INTERLEAVE; before, EINVAL.",
     )
-    mseal: bool = _switch((6, 10, 0), "mseal: add mseal syscall", "mseal exists; before, ENOSYS.")
-    seal_check_in_loop: bool = _switch(
+    mseal: bool = switch((6, 10, 0), "mseal: add mseal syscall", "mseal exists; before, ENOSYS.")
+    seal_check_in_loop: bool = switch(
         (6, 12, 0),
         "mseal: check VMAs one by one inside each operation",
         "mprotect, munmap and madvise meet a sealed VMA in their loops: earlier VMAs are changed. Before, the "
@@ -211,83 +184,83 @@ class RuleSet:
     )
 
     # -- mremap -------------------------------------------------------------------------------------
-    mremap_checks_first: bool = _switch(
+    mremap_checks_first: bool = switch(
         (6, 17, 0),
         "mm/mremap: check parameters and the VMA before anything is unmapped",
         "mremap checks everything before it unmaps the target; before, an invalid MREMAP_FIXED call destroyed "
         "its target first.",
     )
-    mremap_multi_vma: bool = _switch(
+    mremap_multi_vma: bool = switch(
         (6, 17, 0),
         "mm/mremap: permit mremap() move of multiple VMAs",
         "mremap with MREMAP_FIXED and equal lengths moves every VMA of the range; before, EFAULT.",
     )
-    dontunmap_no_self_merge: bool = _switch(
+    dontunmap_no_self_merge: bool = switch(
         (7, 3, 0),
         "mm/mremap: fix locked_vm leak from MREMAP_DONTUNMAP self-merge",
         "MREMAP_DONTUNMAP of an unwritten VMA to the adjacent place leaves two VMAs; before, the copy merged "
         "with its source.",
         backports={(6, 1): 192, (6, 12): 117},
     )
-    dontunmap_splits_locked: bool = _switch(
+    dontunmap_splits_locked: bool = switch(
         (7, 3, 0),
         "mm/mremap: fix locked_vm leak by splitting VMA for MREMAP_DONTUNMAP",
         "MREMAP_DONTUNMAP of a part of a locked VMA splits it first, so that only that part loses the lock.",
         backports={(6, 1): 192, (6, 12): 117},
     )
-    dontunmap_resets_pgoff: bool = _switch(
+    dontunmap_resets_pgoff: bool = switch(
         (7, 3, 0),
         "mm/mremap: a VMA that became unfaulted gets the page offset of one",
         "After MREMAP_DONTUNMAP of a whole anonymous VMA the source has the page offset of an untouched one.",
         backports={(6, 1): 192, (6, 12): 117},
     )
-    dontunmap_clears_account: bool = _switch(
+    dontunmap_clears_account: bool = switch(
         (6, 16, 0),
         "mm/mremap: complete refactor of move_vma()",
         "MREMAP_DONTUNMAP clears VM_ACCOUNT (smaps 'ac') of the source.",
         until=(6, 17, 0),
     )
-    mremap_map_count_early: bool = _switch(
+    mremap_map_count_early: bool = switch(
         (7, 3, 0),
         "mm/mremap: check the map count before any mremap",
         "Every mremap, a shrink or a no-op too, needs room for four more VMAs or fails with ENOMEM.",
     )
 
     # -- userfaultfd ---------------------------------------------------------------------------------
-    uffd_unregister_own_ctx: bool = _switch(
+    uffd_unregister_own_ctx: bool = switch(
         (6, 17, 0),
         "userfaultfd: unregister only what this context registered",
         "UFFDIO_UNREGISTER of VMAs registered with another userfaultfd fails with EINVAL; before, it "
         "unregistered them.",
     )
 
-    uffd_merge_offset: bool = _switch(
+    uffd_merge_offset: bool = switch(
         (6, 4, 0),
         "mm/uffd: fix vma operation where start addr cuts part of vma",
         "UFFDIO_REGISTER and _UNREGISTER of the tail of a VMA merge it with the VMA above. Before, the page "
         "offset handed to the merge was that of the VMA's start, so the merge was lost.",
     )
-    anon_name_shmem: bool = _switch(
+    anon_name_shmem: bool = switch(
         (6, 2, 0),
         "mm: anonymous shared memory naming",
         "PR_SET_VMA_ANON_NAME names shared anonymous memory too ([anon_shmem:NAME]), unlinked tmpfs files and "
         "memfds included; before, EBADF.",
     )
 
-    uffd_refuses_droppable: bool = _switch(
+    uffd_refuses_droppable: bool = switch(
         (6, 13, 0),
         "mm/userfaultfd: do not place VM_DROPPABLE under userfaultfd",
         "UFFDIO_REGISTER of a MAP_DROPPABLE mapping fails with EINVAL.",
     )
 
     # -- what /proc shows ------------------------------------------------------------------------------
-    heap_label_touching: bool = _switch(
+    heap_label_touching: bool = switch(
         ALWAYS,
         "show_map_vma() compared start_brk and brk inclusively",
         "[heap] is also written beside a VMA that only touches the heap's range.",
         until=(6, 6, 0),
     )
-    smaps_names_lockonfault: bool = _switch(
+    smaps_names_lockonfault: bool = switch(
         (6, 2, 0),
         "mm/smaps: name VM_LOCKONFAULT",
         "smaps writes 'lf' for VM_LOCKONFAULT; before, '??'.",
@@ -308,16 +281,10 @@ class RuleSet:
         return [name for name in SWITCHES if getattr(self, name.replace("-", "_"))]
 
 
-SWITCHES: dict[str, Switch] = {
-    f.name.replace("_", "-"): Switch(
-        f.name.replace("_", "-"),
-        f.metadata["doc"],
-        f.metadata["since"],
-        f.metadata["until"],
-        f.metadata["backports"],
-        f.metadata["change"],
-    )
-    for f in fields(RuleSet)
+_BUGS = [f.name for f in fields(Bugs)]
+SWITCHES: dict[str, Switch] = {  # bugs last
+    f.name.replace("_", "-"): Switch(f.name.replace("_", "-"), **f.metadata)
+    for f in sorted(fields(RuleSet), key=lambda f: f.name in _BUGS)
     if f.metadata
 }
 

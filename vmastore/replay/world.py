@@ -190,10 +190,10 @@ class World:
             prepare(mm, event)
         try:
             got = handler(self, mm, event)
-        except Oops:
+        except Oops as error:
             self.oops = True
             decisions, mm.decisions = mm.decisions, []
-            return Outcome(seq, number, decisions, mm.map_count, None, 0, "oops: error pointer dereferenced")
+            return Outcome(seq, number, decisions, mm.map_count, None, 0, f"oops: {error}")
         decisions, mm.decisions = mm.decisions, []
         if got is None or (got == result and not errno and got >= 0):
             return Outcome(seq, number, decisions, mm.map_count, result, errno, None)

@@ -20,7 +20,10 @@ def get_unmapped_area(mm: Mm, hint: int, length: int, flags: int, file: File | N
     """The address the kernel would choose, or -ENOMEM. hint: bytes, 0 for none."""
     if hint:
         hint &= PAGE_MASK
-        if hint <= TASK_SIZE - length and _is_free(mm, hint, hint + length):
+        room = length
+        if file is None and mm.rules.thp_align_ignores_hint and _thp_aligned(mm, length):
+            room += PMD_SIZE
+        if hint <= TASK_SIZE - room and _is_free(mm, hint, hint + room):
             return hint
     if flags & MAP_32BIT:
         return _bottom_up(mm, length, _LOW_32BIT, _HIGH_32BIT)
@@ -63,6 +66,11 @@ def start_gap(mm: Mm, vma: Vma) -> int:
     return vma.vm_start
 
 
+def _found_gap(mm: Mm, vma: Vma) -> int:
+    """Where the search for a hole takes the room below vma to end."""
+    return vma.vm_start if mm.rules.unmapped_area_no_guard_gap else start_gap(mm, vma)
+
+
 def _is_free(mm: Mm, start: int, end: int) -> bool:
     vma = mm.find_vma(start)
     return start >= mm.config.mmap_min_addr and end <= start_gap(mm, vma)
@@ -79,7 +87,7 @@ def _top_down(mm: Mm, length: int, high: int) -> int:
         low = max(vma.prev.vm_end, mm.config.mmap_min_addr)
         end = min(high, vma.vm_start)
         if end - length >= low:
-            if start_gap(mm, vma) >= end:
+            if _found_gap(mm, vma) >= end:
                 return end - length
             high = start_gap(mm, vma)
             vma = mm.find_vma(high)
@@ -95,7 +103,7 @@ def _bottom_up(mm: Mm, length: int, low: int, high: int) -> int:
     vma = mm.find_vma(low)
     start = low
     while start + length <= high:
-        if start + length <= start_gap(mm, vma):
+        if start + length <= _found_gap(mm, vma):
             return start
         start = max(vma.vm_end, low)
         vma = vma.next

@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import EFAULT, EINVAL, EIO, ENOENT, EOPNOTSUPP, EPERM
 
 from vmastore.mm.flags import PAGE_SIZE, U64
-from vmastore.mm.merge import vma_modify_policy
+from vmastore.mm.merge import Oops, vma_modify_policy
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Mempolicy, Vma
 from vmastore.syscalls import uapi
@@ -120,27 +120,40 @@ def _relative(nodes: int, allowed: int) -> int:
 
 def _bind_all(mm: Mm, start: int, end: int, policy: Mempolicy | None) -> int:
     vma = mm.find_vma(start)
+    if not start and mm.rules.mbind_underflow:
+        vma = _underflown(mm, end, policy)
     prev = vma.prev
     while vma.vm_start < end:
-        changed = _bind_range(mm, prev, vma, start, end, policy)
-        if isinstance(changed, int):
-            return changed
-        prev = changed
-        vma = changed.next
+        bound = _bind_range(mm, prev, vma, start, end, policy)
+        if isinstance(bound, int):
+            return bound
+        vma, prev = bound
+        vma = vma.next
     return 0
 
 
-def _bind_range(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, policy: Mempolicy | None) -> Vma | int:
-    """mbind_range(): the VMA that now has the policy, or -errno."""
+def _underflown(mm: Mm, end: int, policy: Mempolicy | None) -> Vma:
+    """The highest VMA, which the search from below 0 finds. Raises Oops where it is split below itself."""
+    last = mm.tail.prev
+    if last is mm.head or last.vm_start < end:
+        return last
+    if last.attrs.vm_policy == policy:
+        return mm.tail
+    raise Oops(f"the VMA at {last.vm_start:#x} is split at {end:#x}, and all between are lost")
+
+
+def _bind_range(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, policy: Mempolicy | None) -> tuple[Vma, Vma] | int:
+    """mbind_range(): the VMA that now has the policy and the lower neighbour of what follows, or -errno."""
     low, high = max(start, vma.vm_start), min(end, vma.vm_end)
     if start > vma.vm_start:
         prev = vma
     if vma.attrs.vm_policy == policy:
-        return vma
-    changed = vma_modify_policy(mm.vmi, prev, vma, low, high, policy)
-    if not isinstance(changed, int):
-        write_policy(mm, changed, policy)
-    return changed
+        return vma, (prev if mm.rules.mbind_stale_prev else vma)
+    changed = vma_modify_policy(mm.vmi, prev, vma, low, high, policy, range_start=start)
+    if isinstance(changed, int):
+        return changed
+    write_policy(mm, changed, policy)
+    return changed, changed
 
 
 def sys_set_mempolicy_home_node(mm: Mm, start: int, length: int, home_node: int, flags: int) -> int:
@@ -162,11 +175,12 @@ def sys_set_mempolicy_home_node(mm: Mm, start: int, length: int, home_node: int,
         if old is not None:
             if old.mode not in (uapi.MPOL_BIND, uapi.MPOL_PREFERRED_MANY):
                 return -EOPNOTSUPP
-            changed = _bind_range(mm, prev, vma, start, end, old._replace(home_node=home_node))
-            if isinstance(changed, int):
-                return changed
+            bound = _bind_range(mm, prev, vma, start, end, old._replace(home_node=home_node))
+            if isinstance(bound, int):
+                return bound
             error = 0
-            vma = changed
-        prev = vma
+            vma, prev = bound
+        else:
+            prev = vma
         vma = vma.next
     return error

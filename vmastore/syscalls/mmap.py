@@ -17,6 +17,7 @@ from vmastore.mm.flags import (
     VM_DONTEXPAND,
     VM_DROPPABLE,
     VM_GROWSDOWN,
+    VM_HUGEPAGE,
     VM_HUGETLB,
     VM_LOCKED,
     VM_MAYEXEC,
@@ -284,6 +285,11 @@ def _region(mm: Mm, addr: int, length: int, vm_flags: int, file: File | None, pg
         make_file, file = ZERO_PATH, file
     elif file is not None and file.kind == "hugetlb":
         added = VM_HUGETLB | VM_DONTEXPAND
+    elif file is not None and file.kind == "dax":  # of ext4 or xfs
+        if mm.rules.mmap_prepare_flags:
+            vm_flags |= VM_HUGEPAGE
+        else:
+            added = VM_HUGEPAGE
     elif file is not None and file.kind in ("aio", "io_uring"):
         added = VM_DONTEXPAND | (VM_DONTCOPY if file.kind == "aio" else 0)
     return mmap_region(

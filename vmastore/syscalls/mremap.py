@@ -196,7 +196,7 @@ def _grow(mm: Mm, vma: Vma, addr: int, old_len: int, new_len: int, flags: int) -
     if old_len == vma.vm_end - addr and _expandable(mm, vma, delta):
         if vma.attrs.vm_flags & VM_ACCOUNT and mm.fails(ENOMEM):
             return -ENOMEM
-        return addr if vma_merge_extend(mm.vmi, vma, delta) is not None else -ENOMEM
+        return addr if vma_merge_extend(mm.vmi, vma, delta, below=addr - vma.vm_start) is not None else -ENOMEM
     if not flags & MREMAP_MAYMOVE:
         return -ENOMEM
     target = _new_address(mm, vma, new_len, 0, flags)

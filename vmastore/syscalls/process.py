@@ -62,6 +62,7 @@ class _ChainCounts:
     def __init__(self, parent: Mm, alive: Iterable[Mm]) -> None:
         self._active: dict[AnonVma, int] = {}
         self._children: dict[AnonVma, set[AnonVma]] = {}
+        self._twice = parent.rules.anon_vma_reused_twice
         if any(len(v.chain) > 1 for v in parent.vmas()):
             self._count(alive)
 
@@ -73,12 +74,19 @@ class _ChainCounts:
                 for anon in vma.chain:
                     self._children.setdefault(anon.parent, set()).add(anon)
 
+    def _is_free(self, anon: AnonVma, source: AnonVma | None) -> bool:
+        """Whether fork may reuse it: no VMA has it as its own, and it has one child at most (root: itself)."""
+        users, children = self._active.get(anon, 0), len(self._children.get(anon, ()))
+        if self._twice:  # one count of both
+            return anon is not source and users + children < 2
+        return not users and children < 2
+
     def fork(self, vma: Vma) -> tuple[AnonVma, tuple[AnonVma, ...]]:
         """(anon_vma, chain) of the child's copy of a written VMA."""
         if len(vma.chain) > 1:
             for anon in reversed(vma.chain):
-                if not self._active.get(anon) and len(self._children.get(anon, ())) < 2:
-                    self._active[anon] = 1
+                if self._is_free(anon, vma.anon_vma):
+                    self._active[anon] = self._active.get(anon, 0) + 1
                     return anon, vma.chain
         assert vma.anon_vma is not None
         new = AnonVma(vma.anon_vma)

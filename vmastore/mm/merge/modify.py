@@ -9,17 +9,19 @@ from __future__ import annotations
 from errno import ENOMEM
 
 from vmastore.mm.flags import PAGE_SHIFT
-from vmastore.mm.merge.existing import vma_merge_existing
+from vmastore.mm.merge.existing import Whys, vma_merge_existing
 from vmastore.mm.merge.new_range import vma_merge_new_range
-from vmastore.mm.merge.predicates import SPECIAL, neighbour_reason
+from vmastore.mm.merge.predicates import SPECIAL, STALE, neighbour_reason
 from vmastore.mm.merge.split import split_vma
 from vmastore.mm.mm import Mm, VmaIterator
 from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.vma import Mempolicy, UffdCtx, Vma, VmaAttrs
 
+UFFD_NEVER = Reason("uffd", "userfaultfd never merges here")
+
 
 class Oops(Exception):
-    """The kernel dereferenced an error pointer: the address space ends here (rule set series-v1)."""
+    """A bug of the kernel's ends the address space here: what it did (rule set series-v1, mbind-underflow)."""
 
 
 def vma_modify_flags(vmi: VmaIterator, prev: Vma, vma: Vma, start: int, end: int, new_flags: int) -> Vma | int:
@@ -42,16 +44,41 @@ def vma_modify_flags_name(
 
 
 def vma_modify_policy(
-    vmi: VmaIterator, prev: Vma, vma: Vma, start: int, end: int, new_pol: Mempolicy | None
+    vmi: VmaIterator,
+    prev: Vma,
+    vma: Vma,
+    start: int,
+    end: int,
+    new_pol: Mempolicy | None,
+    *,
+    range_start: int | None = None,
 ) -> Vma | int:
-    """About to change the memory policy of [start, end). Returns as vma_modify_flags."""
-    return _vma_modify(vmi.mm, prev, vma, start, end, vma.attrs.with_policy(new_pol), "vma_modify_policy")
+    """About to change the memory policy of [start, end). Returns as vma_modify_flags.
+
+    range_start: where the whole range of mbind begins (releases before 3.1 count offsets from there).
+    A prev that is not the VMA before (the bug mbind-stale-prev) merges with nobody.
+    """
+    api = "vma_modify_policy"
+    rules = vmi.mm.rules
+    if prev is not vma and prev is not vma.prev:
+        return _change_alone(vmi.mm, vma, start, end, (STALE, STALE), True, api)
+    attrs = vma.attrs.with_policy(new_pol)
+    wrong = 0
+    if rules.mbind_vma_offset:
+        wrong = vma.vm_start - start
+    elif rules.mbind_range_offset and range_start is not None and range_start < start:
+        wrong = range_start - start
+    if wrong:
+        attrs = attrs.with_delta(attrs.delta + (wrong >> PAGE_SHIFT), attrs.anon_delta)
+    return _vma_modify(vmi.mm, prev, vma, start, end, attrs, api)
 
 
 def vma_modify_uffd(
     vmi: VmaIterator, prev: Vma, vma: Vma, start: int, end: int, new_flags: int, new_ctx: UffdCtx | None
 ) -> Vma | int:
     """About to change flags and userfaultfd context of [start, end). Returns as vma_modify_flags."""
+    if vmi.mm.rules.uffd_never_merges:
+        return _change_alone(vmi.mm, vma, start, end, (UFFD_NEVER, UFFD_NEVER), True, "vma_modify_uffd")
     attrs = vma.attrs.with_uffd(new_flags, new_ctx)
     if not vmi.mm.rules.uffd_merge_offset and start > vma.vm_start:
         attrs = attrs.with_delta(attrs.delta - ((start - vma.vm_start) >> PAGE_SHIFT), attrs.anon_delta)
@@ -80,15 +107,22 @@ def vma_merge_new_vma(
     return merged
 
 
-def vma_merge_extend(vmi: VmaIterator, vma: Vma, delta: int) -> Vma | None:
-    """Grow vma by delta bytes upwards (case 1 or 2). Source: vma_merge_extend(). None: it cannot."""
+def vma_merge_extend(vmi: VmaIterator, vma: Vma, delta: int, *, below: int = 0) -> Vma | None:
+    """Grow vma by delta bytes upwards (case 1 or 2). Source: vma_merge_extend(). None: it cannot.
+
+    below: bytes of vma below the address that mremap was given, which the first releases left out of the offset.
+    """
     mm = vmi.mm
+    rules = mm.rules
     api = "vma_merge_extend"
     end = vma.vm_end
-    if vma.attrs.close and not mm.rules.close_prev_may_merge:
+    if vma.attrs.close and not rules.close_prev_may_merge and not rules.mremap_extend_needs_no_close:
         mm.set_end(vma, end + delta)  # 6.1 cannot merge it, and grows it by vma_adjust() instead
         return vma
-    merged, why, certain = vma_merge_new_range(mm, vma, vma.next, end, end + delta, vma.attrs, api, copied=vma)
+    attrs = vma.attrs
+    if below and rules.mremap_extend_wrong_offset:
+        attrs = attrs.with_delta(attrs.delta - (below >> PAGE_SHIFT), attrs.anon_delta)
+    merged, why, certain = vma_merge_new_range(mm, vma, vma.next, end, end + delta, attrs, api, copied=vma)
     if merged is None:
         mm.decisions.append(Decision(api, "none", end, end + delta, "", *why, certain=certain))
     return merged
@@ -99,6 +133,11 @@ def _vma_modify(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, attrs: VmaAtt
     merged, why, certain = vma_merge_existing(mm, prev, vma, start, end, attrs, api)
     if merged is not None:
         return merged
+    return _change_alone(mm, vma, start, end, why, certain, api)
+
+
+def _change_alone(mm: Mm, vma: Vma, start: int, end: int, why: Whys, certain: bool, api: str) -> Vma | int:
+    """Split [start, end) off vma where nothing merged with it. Returns the VMA that holds it, or -errno."""
     whole = vma.vm_start == start and vma.vm_end == end
     if whole or not certain:
         mm.decisions.append(new(Decision, (api, "none", start, end, "", why[0], why[1], None, 0, 0, certain)))
@@ -117,7 +156,7 @@ def _vma_modify(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, attrs: VmaAtt
 
 def _split_failed(mm: Mm, error: int) -> int:
     if mm.rules.modify_error_as_merge and error == -ENOMEM:
-        raise Oops
+        raise Oops("error pointer dereferenced")
     return error
 
 

@@ -24,6 +24,7 @@ PGOFF = Reason("pgoff")
 ANON_PGOFF = Reason("anon_pgoff")
 _FLAGS: dict[int, Reason] = {}  # by the bits that differ: as many as there are pairs of flags in use
 EXPAND_ONLY = Reason("expand_only")
+STALE = Reason("stale")
 ANON_FORKED = Reason("anon_vma", "inherited through fork while written")
 ANON_SOURCE_FORKED = Reason("anon_vma", "the range was inherited through fork while written")
 ANON_UNFAULTED = Reason("anon_vma", "written range, unwritten neighbour")
