@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import chain, repeat
 from typing import Any
 
 from vmastore.bulk import bulk_work
@@ -18,6 +20,7 @@ from vmastore.replay.world import Outcome, World
 from vmastore.syscalls.fault import anon_vma_prepare
 
 Lines = dict[int, ObservedVma]
+_AHEAD = 256  # events looked ahead for the next of an address space
 
 
 @dataclass
@@ -87,29 +90,43 @@ class Verifier:
     @bulk_work()
     def run(self, events: Iterable[Event]) -> Report:
         """Fold and compare them all."""
-        for event in events:
-            self.step(event)
+        ahead: deque[Event] = deque()
+        for event in chain(events, repeat(None, _AHEAD)):
+            if event is not None:
+                ahead.append(event)
+                if len(ahead) <= _AHEAD:
+                    continue
+            if ahead:
+                self.step(ahead.popleft(), ahead)
         return self.report
 
-    def step(self, event: Event) -> Outcome | None:
-        """One event: fold it in, or compare if it is an observation."""
+    def step(self, event: Event, ahead: Iterable[Event] | None = None) -> Outcome | None:
+        """One event: fold it in, or compare if it is an observation.
+
+        ahead: the events that follow, as far as they are known. Only the state before an event that an observation
+        follows can be needed again, and copying one costs as much as it has VMAs.
+        """
         if event.call == "maps":
             self._maps(event)
             return None
         self.report.events += 1
         mm = self.world.mms.get(event.mm)
-        before = clone_mm(mm) if mm is not None and self._may_settle(mm, event) else None
+        before = clone_mm(mm) if mm is not None and self._may_settle(mm, event, ahead) else None
         outcome = self.world.apply(event)
         if event.call in ("fork", "clone", "clone3", "vfork") and len(event.args) > 1 and event.args[1]:
             self._parent[event.args[1]] = event.mm
+            self._doubt[event.args[1]] = self._doubt.get(event.mm, False)  # the child has what the parent has
         if event.call == "exit":
             self._forget(event)
         self._note(event, outcome, before)
         return outcome
 
-    def _may_settle(self, mm: Mm, event: Event) -> bool:
+    def _may_settle(self, mm: Mm, event: Event, ahead: Iterable[Event] | None) -> bool:
         unknowns = self.world.env.faults != "recorded" or mm.attached or mm.inferred
-        return bool(unknowns) and changes_vmas(event) and any(v.unsure for v in mm.vmas())
+        if not unknowns or not changes_vmas(event):
+            return False
+        following = next((e for e in ahead if e.mm == event.mm), None) if ahead is not None else None
+        return (following is None or following.call == "maps") and any(v.unsure for v in mm.vmas())
 
     def _note(self, event: Event, outcome: Outcome, before: Mm | None) -> None:
         self._last[event.mm] = (event, outcome, before)
