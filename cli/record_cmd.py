@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vmastore.cli.common import JsonOption, StoreOption, echo_json, parse_duration, store_place
-from vmastore.cli.progress import CountedReader, meter
+from vmastore.cli.progress import meter
 from vmastore.errors import InputError
 
 if TYPE_CHECKING:
-    from vmastore.recorder import Recording
+    from vmastore.recorder import Live
+    from vmastore.recorder.plan import Plan
     from vmastore.store import Store, TraceInfo
 
 _FAULTS = {
@@ -50,7 +53,7 @@ def record(
     stdout, as the last line, behind what the program itself prints there. Keys: trace, name, events,
     address_spaces, status, signal, interrupted, kernel, faults, note, skipped, wall_s, program_cpu_s,
     strace_cpu_s, holds, held_s, observations, observations_missed, observations_late, log_lines, log_bytes,
-    faults_seen, faults_kept, faults_lost.
+    faults_seen, faults_kept, faults_lost, held_back, held_back_s.
 
     Example: vmastore record --name py -- python3 -c 'import json'
 
@@ -70,25 +73,36 @@ def record(
     }
     with open_store(store_place(store)) as opened:
         if pid is not None:
+            plan = recorder.of_process(pid, name=name or f"pid{pid}", **options)
             with meter(f"recording {pid}", "lines of strace") as tick:
-                recording = recorder.attach(
-                    pid, name=name or f"pid{pid}", out=lambda progress: tick(progress.lines), **options
-                )
+                info, live = _store(opened, plan, tick)
         else:  # the terminal is the program's: nothing is shown meanwhile
             words = list(command or ())
-            recording = recorder.record(words, name=name or Path(words[0]).name, **options)
-        reader = CountedReader(recording.trace, "storing")
-        info = opened.import_events(opened.create_trace(recording.trace.header), reader)
-        document = _document(recording, info, opened)
+            info, live = _store(opened, recorder.of_command(words, name=name or Path(words[0]).name, **options))
+        document = _document(live, info, opened)
     if as_json:
         echo_json(document)
     elif not quiet:
         print("\n".join(_lines(document)), file=sys.stderr)
-    raise typer.Exit(recording.status)
+    raise typer.Exit(live.result.status)
 
 
-def _document(recording: Recording, info: TraceInfo, store: Store) -> dict[str, Any]:
-    cost, (seen, kept, lost) = recording.cost, recording.trace.faults
+def _store(store: Store, plan: Plan, tick: Callable[[int], None] = lambda lines: None) -> tuple[TraceInfo, Live]:
+    """Store events as they come; a trace is made for them when there are some."""
+    from vmastore import recorder
+
+    with recorder.Live(plan) as live:
+        batches = live.batches(tick)
+        first = next(batches, [])
+        if not first:
+            _ = live.result  # says why there is nothing
+        info = store.create_trace(live.trace.header)
+        return store.import_batches(info, live.trace, chain([first], batches)), live
+
+
+def _document(live: Live, info: TraceInfo, store: Store) -> dict[str, Any]:
+    recording = live.result
+    cost, (seen, kept, lost) = recording.cost, live.trace.faults
     source = info.header.source  # of a process that was there before, the time since then is not known
     return {
         "trace": info.trace,
@@ -115,6 +129,8 @@ def _document(recording: Recording, info: TraceInfo, store: Store) -> dict[str, 
         "faults_seen": seen,
         "faults_kept": kept,
         "faults_lost": lost,
+        "held_back": cost.held_back,
+        "held_back_s": round(cost.held_back_s, 3),
     }
 
 
@@ -132,6 +148,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"{found['log_lines']} lines of strace ({found['log_bytes']} bytes), "
         f"{found['faults_seen']} page faults ({found['faults_kept']} kept); how long it takes unrecorded is not known"
     )
+    if found["held_back"]:
+        lines.append(
+            f"  the program was stopped {found['held_back']} times, {found['held_back_s']:.2f} s in all, until what"
+            " it had done was stored"
+        )
     if found["signal"]:
         lines.append(f"  the program was ended by {found['signal']}: there is no observation at its end")
     if found["interrupted"]:

@@ -18,7 +18,7 @@ SAMPLE = Path(__file__).parent.parent / "data" / "vmafuzz" / "all-6.1.jsonl.gz"
 MAIN = "from vmastore.cli.main import main; main()"
 KEYS = """trace name events address_spaces status signal interrupted kernel faults note skipped wall_s program_cpu_s
 strace_cpu_s holds held_s observations observations_missed observations_late log_lines log_bytes faults_seen
-faults_kept faults_lost"""
+faults_kept faults_lost held_back held_back_s"""
 
 
 def run(folder: Path, *words: str | Path, code: str = MAIN) -> subprocess.CompletedProcess[str]:

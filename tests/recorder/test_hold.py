@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from vmastore.recorder import proc
+from vmastore.recorder import proc, tape
 from vmastore.recorder.hold import Holder
 from vmastore.recorder.proc import parse_raw
-from vmastore.recorder.spool import Spool
+from vmastore.recorder.spool import Shot, Spool, read_shot
 from vmastore.recorder.watch import Point, Watch
+
+
+def _shots(spool: Spool) -> list[tuple[Shot, bytes]]:
+    spool.finish()
+    return [read_shot(data) for kind, data in spool.messages() if kind == tape.SHOT]
 
 
 def _processes(count: int) -> list[subprocess.Popen[bytes]]:
@@ -40,7 +45,7 @@ def test_the_tracer_is_stopped_for_the_reading_and_goes_on_after(tmp_path: Path)
         assert states == [proc.STOPPED]
         assert proc.wait_state(tracer.pid, "S", 60)
         spool.finish()
-        shots = list(spool.read_shots())
+        shots = list(_shots(spool))
         assert [(shot.pid, shot.offset, shot.steady) for shot, _ in shots] == [
             (first.pid, 10, True),
             (second.pid, 10, True),
@@ -92,7 +97,7 @@ def test_a_process_just_attached_to_is_read_when_each_thread_was_stopped(
             monkeypatch.setattr("vmastore.recorder.hold._SETTLE_S", patience)
             holder.take([Point("attach", process.pid)])
         spool.finish()
-        assert [shot.doubtful for shot, _ in spool.read_shots()] == [[], [], [stopped.pid]]
+        assert [shot.doubtful for shot, _ in _shots(spool)] == [[], [], [stopped.pid]]
     finally:
         for process in (tracer, asleep, stopped, busy):
             process.kill()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from vmastore.recorder.loglines import Log, read_line
+from vmastore.recorder.loglines import Log, LogLine, Quiet, born_of, file_lines, read_line
 
 NS = 1_795_513_954_000_000_000
 
@@ -39,7 +40,11 @@ def test_the_frame_of_each_kind_of_line(
 def _log(tmp_path: Path, *lines: str) -> Log:
     path = tmp_path / "log"
     path.write_text("".join(f"{line}\n" for line in lines))
-    return Log(path)
+    return Log(file_lines(path))
+
+
+def _numbers(log: Log) -> list[int]:
+    return [line.number for line in iter(log.next, None) if isinstance(line, LogLine)]
 
 
 def test_a_completion_is_taken_out_of_the_lines_to_come(tmp_path: Path) -> None:
@@ -55,29 +60,57 @@ def test_a_completion_is_taken_out_of_the_lines_to_come(tmp_path: Path) -> None:
     assert [line.number for line in log.completion(7)] == [3]
     assert log.completion(7) == [], "the next call does not return in this log"
     assert log.completion(9) == []
-    rest = [line.number for line in iter(log.next, None) if line]
-    assert rest == [2, 4]
+    assert _numbers(log) == [2, 4]
 
 
-def test_the_birth_of_a_thread_is_the_next_return_that_made_its_tid(tmp_path: Path) -> None:
-    """clone, fork and clone3, whole or resumed, with a decorated pid or not; a tid used twice has two births."""
-    log = _log(
-        tmp_path,
-        "7 1.1 clone(child_stack=NULL, flags=SIGCHLD <unfinished ...>",
+def test_the_birth_of_a_thread_is_the_return_of_a_call_in_flight(tmp_path: Path) -> None:
+    """It is looked for until each thread that may make one has returned, and taken out of the lines to come."""
+    lines = [
         "8 1.2 brk(NULL) = 0x1 <0.1>",
         "7 1.3 <... clone resumed>, child_tidptr=0x7f) = 8 <0.1>",
-        "7 1.4 clone3({flags=CLONE_VM}, 88) = 9<name> <0.1>",
-        "8 1.5 +++ exited with 0 +++",
-        "7 1.6 vfork() = 8 <0.1>",
-        "7 1.7 fork() = -1 ENOMEM (Cannot allocate memory) <0.1>",
-    )
-    first, second = log.next(), log.next()
-    assert first is not None and second is not None
-    born = log.birth(8, second)
-    assert born is not None and born.number == 3
-    third = log.next()
-    assert third is not None and third.number == 4
-    again = log.birth(8, third)
-    assert again is not None and again.number == 6
-    assert log.birth(9, third) is None, "that line has had its turn"
-    assert log.birth(12, third) is None
+        "7 1.6 vfork() = 9 <0.1>",
+    ]
+    log = _log(tmp_path, *lines)
+    assert log.birth(8, []) is None and log.birth(8, [6]) is None
+    assert log.birth(9, [7]) is None, "7 has returned from another call by then"
+    born = log.birth(8, [7, 6])
+    assert born is not None and born.number == 2
+    assert _numbers(log) == [1, 3]
+    log = _log(tmp_path, "7 1.2 +++ killed by SIGKILL +++", "7 1.3 fork() = 8 <0.1>")
+    assert log.birth(8, [7]) is None, "the thread of that number is another"
+
+
+@pytest.mark.parametrize(
+    ("text", "child"),
+    [
+        (b"7 1.3 <... clone resumed>, child_tidptr=0x7f) = 8 <0.1>", 8),
+        (b"7 1.4 clone3({flags=CLONE_VM}, 88) = 9<name> <0.1>", 9),
+        (b"7 1.6 vfork() = 8 <0.1>", 8),
+        (b"7 1.7 fork() = -1 ENOMEM (Cannot allocate memory) <0.1>", 0),
+        (b"7 1.7 fork() = ? ERESTARTNOINTR (To be restarted) <0.1>", 0),
+        (b"7 1.7 brk(NULL) = 8 <0.1>", 0),
+    ],
+    ids=["resumed", "named", "vfork", "failed", "restarted", "other"],
+)
+def test_the_thread_that_a_line_tells_of(text: bytes, child: int) -> None:
+    """clone, clone3, fork and vfork that succeeded, whole or resumed."""
+    assert born_of(read_line(1, 0, text)) == child
+
+
+def test_the_next_lines_time_is_known_where_the_log_is_quiet() -> None:
+    """Later than the limit is enough; a line that has begun has its time already."""
+    line = read_line(1, 0, b"7 5.0 brk(NULL) = 0x1 <0.1>")
+    second = 1_000_000_000
+    assert Log([line]).next_ns(9 * second) == 5 * second
+    assert Log([line]).next_ns(4 * second) == 4 * second
+    assert Log([]).next_ns(4 * second) == 4 * second
+
+    def quiet(*places: Quiet) -> Log:
+        def lines() -> Iterator[Quiet]:
+            yield from places
+            raise AssertionError("it need not wait for more")
+
+        return Log(lines())
+
+    assert quiet(Quiet(3 * second), Quiet(4 * second)).next_ns(4 * second) == 4 * second
+    assert quiet(Quiet(4 * second, 7, 2 * second)).next_ns(9 * second) == 2 * second

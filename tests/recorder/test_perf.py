@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from vmastore.importers.faults import Fault, FaultReader, Locked
-from vmastore.recorder.perf import Perf, buffer_kb
+from vmastore.importers.faults import Fault, Locked
+from vmastore.recorder.perf import Layout, Perf, buffer_kb
+from vmastore.recorder.records import Decoder
 
 PROGRAM = """
 import mmap, sys
@@ -21,45 +22,73 @@ for page in range(64):
 """
 
 
-def test_without_perf_the_reason_is_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No perf: no mode, a reason that names the package, no lines."""
-    monkeypatch.setenv("PATH", "/nonexistent")
-    perf = Perf(tmp_path / "perf.data")
-    perf.start(1)
-    perf.stop()
-    assert perf.mode is None and "not installed" in str(perf.why_not) and list(perf.lines()) == []
+TOUCH = """
+import mmap, sys
+memory = mmap.mmap(-1, 8192 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+while sys.stdin.buffer.read(1):
+    for page in range(0, len(memory), 4096):
+        memory[page] = 1
+    memory.madvise(mmap.MADV_DONTNEED)
+    sys.stdout.buffer.write(b"y")
+    sys.stdout.buffer.flush()
+"""
 
 
-def test_a_process_that_cannot_be_counted_gives_a_reason(tmp_path: Path) -> None:
-    """perf's own words say why, and nothing is left running."""
-    perf = Perf(tmp_path / "perf.data")
+def test_a_process_that_cannot_be_counted_gives_a_reason() -> None:
+    """The kernel's own words say why, and nothing is left open."""
+    before = len(os.listdir("/proc/self/fd"))
+    perf = Perf()
     perf.start(1 << 22)
-    assert perf.mode is None and perf.why_not
+    assert perf.mode is None and "No such process" in str(perf.why_not)
+    assert perf.drain() == b"" and len(os.listdir("/proc/self/fd")) == before
     perf.stop()
 
 
-@pytest.mark.skipif(shutil.which("perf") is None, reason="perf is not installed")
-def test_each_page_touched_is_a_fault(tmp_path: Path) -> None:
-    """64 pages written give 64 faults of that process on consecutive pages, in the order of time."""
+def test_each_page_touched_is_a_fault() -> None:
+    """64 pages written give 64 faults of that process on consecutive pages, once each, in the order of time."""
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE)
-    perf = Perf(tmp_path / "perf.data")
+    perf = Perf()
     try:
         perf.start(process.pid)
-        if perf.mode is None:
+        if perf.layout is None:
             pytest.skip(f"page faults may not be recorded here: {perf.why_not}")
         process.communicate(b"x")
+        decoder = Decoder(Layout.from_json(json.loads(json.dumps(perf.layout.to_json()))))
+        marks = sorted(decoder.marks(perf.drain()), key=lambda mark: mark.time_ns)
+        assert perf.drain() == b"", "what was read is not given again"
     finally:
         process.kill()
         perf.stop()
-    reader = FaultReader(perf.lines())
-    marks = list(reader)
-    assert [mark.time_ns for mark in marks] == sorted(mark.time_ns for mark in marks)
-    assert {mark.pid for mark in marks} == {process.pid} and reader.lost == 0
+    assert {mark.pid for mark in marks} == {process.pid} and decoder.lost == 0
     pages = [mark.addr >> 12 for mark in marks if isinstance(mark, Fault) and mark.access in ("w", None)]
     runs = [n for n in range(len(pages) - 63) if pages[n : n + 64] == list(range(pages[n], pages[n] + 64))]
     assert len(runs) >= 1
-    if perf.mode.name == "tracepoints and locks":
+    if perf.mode is not None and perf.mode.locks:
         assert any(isinstance(mark, Locked) for mark in marks), "mmap takes the lock"
+
+
+def test_a_buffer_goes_round() -> None:
+    """More records than the buffer holds come whole, as long as it is read in time; else the loss is counted."""
+    process = subprocess.Popen([sys.executable, "-c", TOUCH], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    perf = Perf()
+    try:
+        perf.start(process.pid)
+        if perf.layout is None:
+            pytest.skip(f"page faults may not be recorded here: {perf.why_not}")
+        decoder = Decoder(perf.layout)
+        seen: list[int] = []
+        assert process.stdin is not None and process.stdout is not None
+        for _ in range(40):
+            process.stdin.write(b"x")
+            process.stdin.flush()
+            assert process.stdout.read(1) == b"y"
+            seen.append(sum(isinstance(mark, Fault) for mark in decoder.marks(perf.drain())))
+        assert min(seen) >= 8192 and decoder.lost == 0
+        record = 56 if perf.mode is not None and perf.mode.tells_writes else 32
+        assert sum(seen) * record > len(perf.descriptors()) * buffer_kb(len(perf.descriptors()), None) << 10
+    finally:
+        process.kill()
+        perf.stop()
 
 
 @pytest.mark.parametrize(

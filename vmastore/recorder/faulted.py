@@ -18,8 +18,9 @@ from vmastore.importers.fault_offset import fit
 from vmastore.importers.faults import ClockMap, Fault, FaultReader, is_fault_without_address, parse_line
 from vmastore.importers.sources import Source
 from vmastore.importers.strace import StraceImporter, StraceReader
-from vmastore.recorder.loglines import Log, LogLine, read_line
+from vmastore.recorder.loglines import Log, LogLine, file_lines, read_line
 from vmastore.recorder.merge import Merger
+from vmastore.recorder.shots import Shots
 from vmastore.recorder.spool import clock_pair
 
 _HEAD = 200  # lines of the log that are looked at
@@ -83,7 +84,7 @@ class FaultedLog:
 
     def events(self) -> Iterator[Event]:
         """All events, in order."""
-        self._merger = Merger(self.importer, Log(self._log), (), self._reader)
+        self._merger = Merger(self.importer, Log(file_lines(self._log)), Shots(), self._reader)
         yield from self._merger.events()
 
 

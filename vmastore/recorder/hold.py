@@ -8,11 +8,12 @@ is told by what strace itself was doing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from vmastore.recorder import proc
@@ -38,6 +39,16 @@ _NUMBERS = {
     "x86_64": _Numbers(61, 101, {"exec": frozenset({59, 322, 11, 358, 520, 545}), "exit": frozenset({231, 252})}),
     "aarch64": _Numbers(260, 117, {"exec": frozenset({221, 281, 11, 387}), "exit": frozenset({94, 248})}),
 }
+
+
+def waits_for_tracees(strace_pid: int) -> bool:
+    """Whether strace sleeps until something happens: all that had happened is then in its log.
+
+    False also where that cannot be told.
+    """
+    numbers = _NUMBERS.get(platform.machine())
+    doing = proc.syscall_of(strace_pid)
+    return numbers is not None and doing is not None and doing[0] == numbers.wait4
 
 
 class Flights(NamedTuple):
@@ -71,7 +82,8 @@ class Holder:
         self.holds += 1
         points = list(points)
         if not self._stop(points):
-            self.missed += points
+            for point in points:
+                self._miss(point)
             return
         try:
             flights = Flights([], [])
@@ -79,11 +91,28 @@ class Holder:
             if any(point.kind != "exec" or not self._held(point) for point in points):
                 flights = self._settle(points)
             flights.doubtful.extend(astray)
-            for point in dict.fromkeys(points):
-                self._shoot(point, flights)
+            for number, point in enumerate(points):
+                if point not in points[number + 1 :]:
+                    self._shoot(point, flights)
+                elif point.kind == "exec":  # it has executed another program since
+                    self._miss(point)
         finally:
             self._go()
             self.held_s += time.monotonic() - begin
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[list[Point]]:
+        """While inside, strace is stopped, and so is each thread that comes to a traced call.
+
+        Yields the points that reading its log up to there has shown, which are still to be taken.
+        """
+        points: list[Point] = []
+        alive = self._stop(points)
+        try:
+            yield points
+        finally:
+            if alive:
+                self._go()
 
     def _stop(self, points: list[Point]) -> bool:
         """Stop strace and read what it has written. False: it is gone."""
@@ -176,13 +205,16 @@ class Holder:
         except PermissionError:
             self.unread.add(pid)
         if raw is None:
-            self.missed.append(point)
+            self._miss(point)
             return
         self.late += not held
-        self._spool.read_clocks()
         place = (time.time_ns(), self._spool.size, flights.done, flights.doubtful)
         facts = (raw.steady, proc.start_brk_of(pid))
-        self._spool.add_shot(Shot(point.kind, point.tid, pid, *place, *facts, begin=0, length=0), raw.text)
+        self._spool.add_shot(Shot(point.kind, point.tid, pid, *place, *facts), raw.text)
+
+    def _miss(self, point: Point) -> None:
+        self.missed.append(point)
+        self._spool.miss(point)
 
     def _held(self, point: Point) -> bool:
         """Whether the thread still stands where its line says (other points stand nowhere)."""

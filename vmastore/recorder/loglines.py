@@ -1,20 +1,21 @@
-"""The finished log, line by line, with what merging needs to know of each line before it is parsed."""
+"""The log, line by line, with what merging needs to know of each line before it is parsed."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from vmastore.importers.sources import Source
 
 _BORN = re.compile(
-    rb"(?m)^\d+ +\S+ (?:<\.\.\. )?(?:clone3?|v?fork)\b.* = (?P<child>\d+)(?:<[^>\n]*>)?"
-    rb"(?: \((?:INJECTED|DELAYED)[^\n]*\))?(?: <[\d.]+>)?$"
+    rb"\d+ +\S+ (?:<\.\.\. )?(?:clone3?|v?fork)\b.* = (?P<child>\d+)(?:<[^>\n]*>)?"
+    rb"(?: \((?:INJECTED|DELAYED)[^\n]*\))?(?: <[\d.]+>)?\Z"
 )
 _UNFINISHED = b" <unfinished ...>"
+_END = b" +++ "
 _AHEAD = 50_000  # lines kept in memory at most
 
 
@@ -35,6 +36,17 @@ class LogLine(NamedTuple):
     def end(self) -> int:
         """The offset of the next line."""
         return self.offset + len(self.text) + 1
+
+
+class Quiet(NamedTuple):
+    """Where the log was complete up to a moment: all lines to come begin later, but one that has begun already.
+
+    Only the log of a program that still runs has such places.
+    """
+
+    until_ns: int  # of the wall clock
+    open_tid: int = 0  # the thread whose line has begun, 0: none
+    open_ns: int = 0  # when it has begun
 
 
 def read_line(number: int, offset: int, text: bytes) -> LogLine:
@@ -81,25 +93,27 @@ _NAMES = _CallNames()
 
 
 class Log:
-    """The log file, read forward with some lines ahead, from which single ones can be taken early."""
+    """The log's lines, read forward with some lines ahead, from which single ones can be taken early."""
 
-    def __init__(self, path: str | Path) -> None:
-        """path: a file, compressed or not. Raises InputError if it cannot be read or is no text."""
-        source = Source(path)
-        self._lines = _read(source)
-        self._ahead: deque[LogLine] = deque()
-        self._births = _births(source)
+    def __init__(self, lines: Iterable[LogLine | Quiet]) -> None:
+        self._lines: Iterator[LogLine | Quiet] = iter(lines)
+        self._ahead: deque[LogLine | Quiet] = deque()
 
-    def next(self) -> LogLine | None:
-        """The next line that was not taken; None at the end."""
+    def next(self) -> LogLine | Quiet | None:
+        """The next line that was not taken, or quiet place; None at the end."""
         return self._ahead.popleft() if self._ahead else next(self._lines, None)
 
-    def next_ns(self) -> int | None:
-        """When strace began to write the next line; None at the end."""
-        line = next(self._look_ahead(), None)
-        if line is None:
-            return None
-        return line.time_ns if line.entry_ns is None else line.entry_ns
+    def next_ns(self, limit_ns: int) -> int:
+        """When strace began to write the next line; `limit_ns` if that was not before it."""
+        for found in self._items():
+            if isinstance(found, LogLine):
+                begin = found.time_ns if found.entry_ns is None else found.entry_ns
+                return min(begin, limit_ns)
+            if found.open_tid:
+                return min(found.open_ns, limit_ns)
+            if found.until_ns >= limit_ns:
+                break
+        return limit_ns
 
     def completion(self, tid: int) -> list[LogLine]:
         """Take the lines of `tid` up to the one at which its call in flight returns.
@@ -116,30 +130,35 @@ class Log:
             return []
         return self._take(found)
 
-    def birth(self, child: int, at: LogLine) -> LogLine | None:
-        """Take the line, behind `at`, at which the call returns that made a thread; None if there is none."""
-        births = self._births.get(child)
-        while births and births[0] <= at.offset:
-            births.popleft()
-        if not births:
-            return None
-        offset = births[0]
-        for line in self._look_ahead():
-            if line.offset == offset:
+    def birth(self, child: int, makers: Collection[int]) -> LogLine | None:
+        """Take the line at which the call returns that made a thread; None if there is none.
+
+        makers: the threads whose call that makes threads is in flight.
+        """
+        waiting = set(makers)
+        for line in self._look_ahead() if waiting else ():
+            if line.tid not in waiting or line.begins:
+                continue
+            if born_of(line) == child:
                 return self._take([line])[0]
-            if line.offset > offset:
-                break
+            if line.name or _END in line.text:  # it has returned, or never will
+                waiting.discard(line.tid)
+                if not waiting:
+                    break
         return None
 
     def _look_ahead(self) -> Iterator[LogLine]:
+        return (found for found in self._items() if isinstance(found, LogLine))
+
+    def _items(self) -> Iterator[LogLine | Quiet]:
         ahead = self._ahead
         yield from ahead
         while len(ahead) < _AHEAD:
-            line = next(self._lines, None)
-            if line is None:
+            found = next(self._lines, None)
+            if found is None:
                 return
-            ahead.append(line)
-            yield line
+            ahead.append(found)
+            yield found
 
     def _take(self, lines: list[LogLine]) -> list[LogLine]:
         for line in lines:
@@ -147,23 +166,17 @@ class Log:
         return lines
 
 
-def _read(source: Source) -> Iterator[LogLine]:
+def born_of(line: LogLine) -> int:
+    """The thread that the call made whose return a line tells; 0: none."""
+    match = _BORN.match(line.text) if b"clone" in line.text or b"fork" in line.text else None
+    return int(match["child"]) if match else 0
+
+
+def file_lines(path: str | Path) -> Iterator[LogLine]:
+    """The lines of a file, compressed or not. Raises InputError if it cannot be read or is no text."""
     number = offset = 0
-    for batch in source.batches():
+    for batch in Source(path).batches():
         for text in batch:
             number += 1
             yield read_line(number, offset, text)
             offset += len(text) + 1
-
-
-def _births(source: Source) -> dict[int, deque[int]]:
-    """The offsets of the lines at which calls return that made a thread, by the thread: one pass over the file."""
-    births: dict[int, deque[int]] = {}
-    base = 0
-    for batch in source.batches():
-        text = b"\n".join(batch) + b"\n"
-        if b"clone" in text or b"fork" in text:
-            for match in _BORN.finditer(text):
-                births.setdefault(int(match["child"]), deque()).append(base + match.start())
-        base += len(text)
-    return births

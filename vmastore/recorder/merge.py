@@ -20,12 +20,12 @@ from vmastore.importers.faults import Fault, Locked
 from vmastore.importers.strace import StraceImporter
 from vmastore.mm.flags import PAGE_MASK, PAGE_SIZE
 from vmastore.recorder.areas import Areas
-from vmastore.recorder.loglines import Log, LogLine
-from vmastore.recorder.marks import NEVER, Mark, Marks
+from vmastore.recorder.loglines import Log, LogLine, Quiet, born_of
+from vmastore.recorder.marks import NEVER, Mark, Marks, Passed
 from vmastore.recorder.proc import parse_raw
 from vmastore.recorder.shots import NOWHERE, Shots
 from vmastore.recorder.spool import Shot
-from vmastore.recorder.watch import CHANGES_VMAS
+from vmastore.recorder.watch import CHANGES_VMAS, is_held_exec
 
 _EXECS = frozenset({"execve", "execveat"})
 _CLONES = frozenset({"clone", "clone3", "fork", "vfork"})
@@ -33,12 +33,12 @@ _LIFE = _EXECS | _CLONES
 _ORDERED = _CLONES | {name.decode() for name in CHANGES_VMAS}  # calls that a lock puts in order
 _BASELINES = frozenset({"exec", "attach"})
 _RETURNS_ZERO = frozenset({"munmap", "mprotect", "pkey_mprotect", "madvise", "mlock", "mlock2", "munlock", "mbind"})
-_DONE = re.compile(rb"\) += 0\b")
 _RETURNS_ADDRESS = frozenset({"mmap", "mremap", "brk", "shmat"})
 _NOT_ZERO = re.compile(rb"\) += [1-9]\d*(?= |$)")
 _NO_ADDRESS = re.compile(rb"\) += (?:\d+|0x[0-9a-f]{1,3})(?= |$)")
 _MAX_WAITING = 10_000  # faults of one thread kept until its call returns
 _BATCH = 500
+_LOCK_WAIT_NS = 1_000_000_000  # how much later than its line tells a call can have got its lock
 
 
 def _without_result(line: LogLine) -> bytes:
@@ -58,17 +58,21 @@ class Merger:
         self,
         importer: StraceImporter,
         log: Log,
-        shots: Iterable[tuple[Shot, bytes]],
-        marks: Iterable[Mark],
+        shots: Shots,
+        marks: Iterable[Mark | Passed] | None,
         *,
         thp: str = "madvise",
         ignore: Iterable[int] = (),
     ) -> None:
-        """ignore: threads whose faults are nobody's (strace itself)."""
+        """marks: None where there are neither faults nor locks. ignore: threads whose faults are nobody's (strace).
+
+        The sources are read no further than is needed, so that they can be those of a program that still
+        runs. What comes out does not depend on how far they had got when they were read.
+        """
         self._importer = importer
         self._log = log
-        self._shots = Shots(shots)
-        self._marks = Marks(marks)
+        self._shots = shots
+        self._marks = Marks(() if marks is None else marks)
         self._thp = thp
         self._ignore = frozenset(ignore)
         self._out: list[Event] = []
@@ -76,7 +80,7 @@ class Merger:
         self._next_line = 0  # the number of the one that may join them
         self._at = LogLine(1, 0, b"", 0, "", 0, 0, False, False)  # the line whose turn it is
         self._fed = True  # it has been taken already
-        self._marked = self._marks.next_ns != NEVER  # there are faults or locks at all
+        self._marked = marks is not None
         self._areas: dict[int, Areas] = {}  # by mm
         self._known: set[int] = set()  # threads seen
         self._busy: dict[int, str] = {}  # threads in a call: which
@@ -91,25 +95,48 @@ class Merger:
 
     def events(self) -> Iterator[Event]:
         """All events, in order."""
-        out = self._out
-        while (line := self._log.next()) is not None:
-            self._at, self._fed = line, False
-            if self._shots.next_offset < line.end:
-                self._observations(line.end)
-            if line.tid not in self._known and not line.ends:
-                self._birth(line.tid)
-            if self._marks.next_ns < line.time_ns:
-                self._marks_until(line.time_ns)
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self) -> Iterator[list[Event]]:
+        """The same in lists, one where many have come together, and where the log is quiet (it may be empty)."""
+        while (found := self._log.next()) is not None:
+            if isinstance(found, Quiet):
+                self._quiet(found)
+            else:
+                self._turn(found)
+                if len(self._out) <= _BATCH:
+                    continue
+            yield self._given()
+        self._rest()
+        yield self._given()
+
+    def _given(self) -> list[Event]:
+        out, self._out = self._out, []
+        return out
+
+    def _turn(self, line: LogLine) -> None:
+        """The next line, and what stands before it."""
+        self._at, self._fed = line, False
+        if self._shots.next_offset < line.end:
+            self._observations(line.end)
+        if line.tid not in self._known and not line.ends:
+            self._birth(line.tid)
+        if self._marked:
+            self._marks_until(line.time_ns)
             if not self._fed and not line.begins and not line.ends and line.name in _ORDERED:
                 self._await_lock(line)
-            if not self._fed:
-                self._line(line)
-            if len(out) > _BATCH:
-                yield from out
-                out.clear()
-        self._rest()
-        yield from out
-        out.clear()
+        if not self._fed:
+            self._line(line)
+
+    def _quiet(self, place: Quiet) -> None:
+        """Take the marks that stand before the lines to come, whatever these are."""
+        self._flush()
+        until = place.until_ns
+        if self._shots.next_offset != NOWHERE:
+            until = min(until, self._shots.next.ts_ns)
+        while (mark := self._marks.first(until)) is not None and mark.tid != place.open_tid:
+            self._mark(self._marks.pop())
 
     def _rest(self) -> None:
         """What stands behind the log's last line."""
@@ -151,7 +178,7 @@ class Merger:
         if line.begins:
             self._execing[line.tid] = NEVER
             return
-        baseline = self._shots.baseline_of(line.tid) if _DONE.search(line.text) else None
+        baseline = self._shots.baseline_of(line.tid) if is_held_exec(line.text) else None
         self._execing[line.tid] = line.time_ns if baseline is None else max(line.time_ns, baseline.ts_ns)
 
     def _flush(self) -> None:
@@ -161,9 +188,8 @@ class Merger:
             self._take(self._importer.feed_batch(batch))
 
     def _take(self, events: list[Event]) -> None:
-        out = self._out
         for event in events:
-            out.append(event)
+            self._out.append(event)
             if event.call in _LIFE or event.call == "exit":
                 self._lives(event)
             elif self._marked and event.mm:
@@ -182,25 +208,32 @@ class Merger:
     def _birth(self, tid: int) -> None:
         """Before the first sign of a thread: the return of the call that made it."""
         self._flush()
-        if not self._importer.pid_of(tid):
-            line = self._log.birth(tid, self._at)
+        if self._importer.pid_of(tid):
+            return
+        at = self._at
+        if not self._fed and born_of(at) == tid:
+            self._line(at)
+        else:
+            makers = [maker for maker, name in self._busy.items() if name in _CLONES]
+            line = self._log.birth(tid, makers)
             if line is not None and self._importer.pid_of(line.tid):
                 self._line(line)
-                self._flush()
+        self._flush()
 
     # -- faults and locks
 
     def _marks_until(self, time_ns: int) -> None:
-        marks = self._marks
-        while marks.next_ns < time_ns:
-            mark = marks.pop()
-            if isinstance(mark, Locked):
-                if self._call_of(mark) in _ORDERED:
-                    self._advance(mark.tid)
-            elif self._call_of(mark):
-                self._wait(mark)
-            else:
-                self._emit(mark)
+        while self._marks.first(time_ns) is not None:
+            self._mark(self._marks.pop())
+
+    def _mark(self, mark: Mark) -> None:
+        if isinstance(mark, Locked):
+            if self._call_of(mark) in _ORDERED:
+                self._advance(mark.tid)
+        elif self._call_of(mark):
+            self._wait(mark)
+        else:
+            self._emit(mark)
 
     def _await_lock(self, line: LogLine) -> None:
         """Go on to the lock of a whole call, which may be later than its time and duration add up to.
@@ -208,8 +241,7 @@ class Merger:
         The time is that of the line's beginning, the duration counts from when it had been written. The
         next line's beginning is later than both.
         """
-        next_ns = self._log.next_ns()
-        when = self._marks.lock_of(line.tid, NEVER if next_ns is None else next_ns)
+        when = self._marks.lock_of(line.tid, self._log.next_ns(line.time_ns + _LOCK_WAIT_NS))
         if when is not None:
             self._marks_until(when + 1)
 
@@ -230,8 +262,10 @@ class Merger:
 
     def _emit(self, fault: Fault) -> None:
         """The event of a fault, if it can matter."""
-        self.faults_seen += 1
         tid = fault.tid
+        if tid in self._ignore:
+            return
+        self.faults_seen += 1
         if fault.time_ns <= self._execing.get(tid, 0):
             return  # of the new program's image: its baseline shows it
         self._flush()
@@ -240,7 +274,7 @@ class Merger:
             self._birth(tid)
             mm = self._importer.mm_of(tid)
         if not mm:
-            self.faults_nobody += tid not in self._ignore
+            self.faults_nobody += 1
             return
         access = self._area(mm).keep(fault.addr, fault.access, tid)
         if access is None:

@@ -1,4 +1,4 @@
-"""Page faults of the recorded processes, by perf.
+"""Page faults of the recorded processes, from the kernel's perf events.
 
 The tracepoints exceptions:page_fault_* tell writes from reads but need root (or perf_event_paranoid -1 and
 a readable tracefs), and their clock is CLOCK_MONOTONIC. With them comes mmap_lock_acquire_returned (5.11),
@@ -8,148 +8,169 @@ everybody, in strace's own clock, and does not tell them apart.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import mmap
 import os
 import resource
-import select
-import shutil
-import signal
-import subprocess
-from collections.abc import Iterator
+import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-_START_S = 10.0  # how long perf may take until it counts
+from vmastore.recorder import proc
+from vmastore.recorder.perfevents import (
+    PAGE_FAULTS,
+    SAMPLE_ADDR,
+    SAMPLE_RAW,
+    SAMPLE_TID,
+    SAMPLE_TIME,
+    SOFTWARE,
+    TRACEPOINT,
+    Buffer,
+    Event,
+    many_descriptors,
+    online_cpus,
+    open_event,
+    tracepoint,
+)
+
 _LEAST_KB = 128  # of a buffer
-_END_S = 60.0  # and to write out what it holds
 
 
 class Mode(NamedTuple):
     """One way to record faults."""
 
     name: str
-    options: tuple[str, ...]
-    fields: str  # for perf script -F
     tells_writes: bool  # tells a write from a read, and shows the kernel's own accesses
     monotonic: bool  # times are CLOCK_MONOTONIC's; else the wall clock's
     locks: bool = False  # shows who gets an address space's lock
 
 
-_FAULTS = ("-k", "mono", "-e", "exceptions:page_fault_user,exceptions:page_fault_kernel")
-_LOCKS = ("-e", "mmap_lock:mmap_lock_acquire_returned", "--filter", "write == 1 && success == 1")
-_FIELDS = "pid,tid,time,event,trace"
-_LOCKED = Mode("tracepoints and locks", _FAULTS + _LOCKS, _FIELDS, tells_writes=True, monotonic=True, locks=True)
-_TRACEPOINTS = Mode("tracepoints", _FAULTS, _FIELDS, tells_writes=True, monotonic=True)
-_SOFTWARE = Mode(
-    "page-faults",
-    ("-k", "CLOCK_REALTIME", "-e", "page-faults:u", "-d"),
-    "pid,tid,time,event,addr",
-    tells_writes=False,
-    monotonic=False,
-)
+_LOCKED = Mode("tracepoints and locks", tells_writes=True, monotonic=True, locks=True)
+_TRACEPOINTS = Mode("tracepoints", tells_writes=True, monotonic=True)
+_SOFTWARE = Mode("page-faults", tells_writes=False, monotonic=False)
 _MODES = (_LOCKED, _TRACEPOINTS, _SOFTWARE)
 
 
-class Perf:
-    """One `perf record` of a process and all its descendants to be."""
+class Layout(NamedTuple):
+    """What must be known to read the records. kinds: tracepoint number → its kind and the offsets of its facts."""
 
-    def __init__(self, output: Path) -> None:
-        self.mode: Mode | None = None
+    mode: Mode
+    kinds: dict[int, tuple[str, int, int]]  # ("user" | "kernel", of the address, of the error code) or ("lock", 0, 0)
+
+    def to_json(self) -> Any:
+        """As JSON values."""
+        return [list(self.mode), [[number, *kind] for number, kind in self.kinds.items()]]
+
+    @classmethod
+    def from_json(cls, value: Any) -> Layout:
+        """What `to_json` gave."""
+        mode, kinds = value
+        return cls(Mode(*mode), {number: (kind, addr, code) for number, kind, addr, code in kinds})
+
+
+class Perf:
+    """The perf events of a process and all its descendants to be."""
+
+    def __init__(self) -> None:
+        self.layout: Layout | None = None
         self.why_not: str | None = None  # why there are no faults, or no better ones
-        self._path = shutil.which("perf")
-        self._output = output
-        self._errors = output.with_suffix(".err")
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: tuple[int, ...] = ()  # perf fails when its control descriptors are closed
+        self._descriptors: list[int] = []
+        self._buffers: list[Buffer] = []
+
+    @property
+    def mode(self) -> Mode | None:
+        """How faults are recorded; None: not at all."""
+        return self.layout.mode if self.layout is not None else None
 
     def start(self, pid: int) -> None:
         """Begin to count, in the best mode that is allowed; `mode` is None when none is."""
-        if self._path is None:
-            self.why_not = "perf is not installed (apt-get install linux-perf)"
-            return
-        best = buffer_kb(os.cpu_count() or 1, _lockable())
         for mode in _MODES:
-            size = best
-            started = self._try(mode, pid, size)
-            while not started and size > _LEAST_KB and "mapping pages" in self._first_error():
-                size //= 2  # the user has other buffers
-                started = self._try(mode, pid, size)
-            if started:
-                self.mode = mode
-                return
+            try:
+                events, layout = _events(mode)
+                with many_descriptors():
+                    self._open(events, pid)
+            except OSError as error:
+                self.stop()
+                if self.why_not is None:
+                    self.why_not = _why_not(mode, error)
+                continue
+            self.layout = layout
+            return
 
-    def _try(self, mode: Mode, pid: int, size_kb: int) -> bool:
-        assert self._path is not None
-        control, ack = os.pipe(), os.pipe()
-        line = [self._path, "record", "-q", "-B", "-N", "-c", "1", "-m", f"{size_kb}K", "-D", "-1"]
-        line += [f"--control=fd:{control[0]},{ack[1]}", "-o", str(self._output), *mode.options, "-p", str(pid)]
-        with self._errors.open("wb") as errors:
-            process = subprocess.Popen(
-                line,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                pass_fds=(control[0], ack[1]),
-                start_new_session=True,
-            )
-        os.close(control[0])
-        os.close(ack[1])
-        self._control = (control[1], ack[0])
-        if _enable(*self._control):
-            self._process = process
-            return True
-        self._close_control()
-        process.kill()
-        process.wait()
-        if self.why_not is None:
-            self.why_not = "the tracepoints need root" if os.geteuid() else f"perf: {self._first_error()}"
-        return False
+    def _open(self, events: list[Event], pid: int) -> None:
+        """Open every event for every thread on every processor. Raises OSError."""
+        tids, cpus = proc.threads_of(pid), online_cpus()
+        if not tids:
+            raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+        size = buffer_kb(len(cpus), _lockable()) << 10
+        for cpu in cpus:
+            buffer: Buffer | None = None
+            for tid in tids:
+                for event in events:
+                    descriptor = open_event(event, tid, cpu, size // 4)
+                    self._descriptors.append(descriptor)
+                    if buffer is not None:
+                        buffer.join(descriptor)
+                        continue
+                    buffer, size = _buffer(descriptor, size)
+                    self._buffers.append(buffer)
 
-    def _close_control(self) -> None:
-        for descriptor in self._control:
-            os.close(descriptor)
-        self._control = ()
+    def descriptors(self) -> list[int]:
+        """To poll for reading: ready when a quarter of a buffer has been written since."""
+        return [buffer.owner for buffer in self._buffers]
 
-    def _first_error(self) -> str:
-        text = self._errors.read_text(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != "Error:"]
-        return lines[0] if lines else "did not start"
+    def drain(self) -> bytes:
+        """The records written since the last time: all that are older than SLACK_NS, and some that are not."""
+        return b"".join(buffer.read() for buffer in self._buffers)
 
     def stop(self) -> None:
-        """End the counting and let perf write everything out."""
-        process = self._process
-        if process is None:
-            return
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
-        try:
-            process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            self.mode, self.why_not = None, "perf did not end"
-        self._close_control()
-        self._process = None
+        """End the counting; what has not been drained is lost."""
+        for buffer in self._buffers:
+            buffer.close()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._buffers, self._descriptors = [], []
 
-    def lines(self) -> Iterator[bytes]:
-        """What was recorded, as text, in the order of time."""
-        if self._path is None or self.mode is None or not self._output.exists():
-            return
-        line = [self._path, "script", "-i", str(self._output), "--ns", "-F", self.mode.fields, "--show-lost-events"]
-        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-        assert process.stdout is not None
+
+def _events(mode: Mode) -> tuple[list[Event], Layout]:
+    """What to count. Raises OSError where a tracepoint is not there or may not be read."""
+    if not mode.tells_writes:
+        sampled = SAMPLE_TID | SAMPLE_TIME | SAMPLE_ADDR
+        return [Event(SOFTWARE, PAGE_FAULTS, sampled, time.CLOCK_REALTIME, user_only=True)], Layout(mode, {})
+    sampled = SAMPLE_TID | SAMPLE_TIME | SAMPLE_RAW
+    events: list[Event] = []
+    kinds: dict[int, tuple[str, int, int]] = {}
+    for source in ("user", "kernel"):
+        found = tracepoint("exceptions", f"page_fault_{source}")
+        kinds[found.id] = (source, found.fields["address"][0], found.fields["error_code"][0])
+        events.append(Event(TRACEPOINT, found.id, sampled, time.CLOCK_MONOTONIC))
+    if mode.locks:
+        found = tracepoint("mmap_lock", "mmap_lock_acquire_returned")
+        kinds[found.id] = ("lock", 0, 0)
+        wanted = "write == 1 && success == 1"
+        events.append(Event(TRACEPOINT, found.id, sampled, time.CLOCK_MONOTONIC, filter=wanted))
+    return events, Layout(mode, kinds)
+
+
+def _buffer(owner: int, size: int) -> tuple[Buffer, int]:
+    """A buffer of `size` bytes, or of as much as there still is: the user may have others. Raises OSError."""
+    while True:
         try:
-            yield from process.stdout
-        finally:
-            process.stdout.close()
-            process.kill()
-            process.wait()
+            return Buffer(owner, size), size
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOMEM) or size <= _LEAST_KB << 10:
+                raise
+            size //= 2
+
+
+def _why_not(mode: Mode, error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM) and mode.tells_writes:
+        return "the tracepoints need root"
+    return f"{mode.name}: {error.strerror or error}"
 
 
 def buffer_kb(cpus: int, lockable: int | None) -> int:
-    """The size of perf's buffer of each processor in KiB: a power of two, 8 MiB each and 128 MiB in all at most.
+    """The size of the buffer of each processor in KiB: a power of two, 8 MiB each and 128 MiB in all at most.
 
     lockable: how many bytes of buffers the user may have, None: no limit. Each has one page more.
     """
@@ -169,13 +190,3 @@ def _lockable() -> int | None:
     except (OSError, ValueError):
         each = 0
     return (each << 10) * (os.cpu_count() or 1) + soft
-
-
-def _enable(control: int, ack: int) -> bool:
-    """Let perf count; whether it says that it does."""
-    try:
-        os.write(control, b"enable\n")
-    except BrokenPipeError:
-        return False
-    ready, _, _ = select.select([ack], [], [], _START_S)
-    return bool(ready) and os.read(ack, 16).startswith(b"ack")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections import deque
@@ -12,10 +13,31 @@ _STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Requests:
-    """The requests that have come since `taken()` was entered, to be popped from `come`."""
+    """The requests that have come since `taken()` was entered, to be popped from `come`.
 
-    def __init__(self) -> None:
+    control: a pipe through which they come, a byte with the signal's number each; signals themselves are then
+    passed over. None: there is no such pipe.
+    """
+
+    def __init__(self, control: int | None = None) -> None:
         self.come: deque[int] = deque()
+        self._control = control
+        if control is not None:
+            os.set_blocking(control, False)
+
+    def descriptors(self) -> list[int]:
+        """Ready to be read when there may be something for `listen`."""
+        return [] if self._control is None else [self._control]
+
+    def listen(self) -> None:
+        """Take what came through the pipe. Raises BrokenPipeError when its other end is gone."""
+        if self._control is None:
+            return
+        with contextlib.suppress(BlockingIOError):
+            numbers = os.read(self._control, 64)
+            if not numbers:
+                raise BrokenPipeError("nobody wants the recording any more")
+            self.come.extend(numbers)
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
@@ -31,4 +53,5 @@ class Requests:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: object) -> None:
-        self.come.append(number)
+        if self._control is None:
+            self.come.append(number)

@@ -13,17 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vmastore.recorder import proc
+from vmastore.recorder import proc, tape
 from vmastore.recorder.hold import Holder
 from vmastore.recorder.perf import Perf
 from vmastore.recorder.requests import Requests
 from vmastore.recorder.spool import Spool
+from vmastore.recorder.timekeeper import Timekeeper
 from vmastore.recorder.watch import Point, Watch
 
 _PIPE_SIZE = 1 << 20
 _TICK_S = 0.1  # how often anything but the log is looked at
 _PAUSE_S = 0.001  # strace writes each half of a line by itself: let some come together
-_CLOCK_S = 1.0  # how often the clocks are read together
+_QUEUE = 16 << 20  # bytes that may wait for the reader of the messages until the program is held back
 _ABANDON_S = 5.0  # how long a program may take to end when it is told to
 _PASS_ON_S = 0.3  # how long a program may take to get a terminal's signal by itself
 
@@ -40,8 +41,8 @@ class Session:
     """One run of strace.
 
     command: strace's, writing to `spool.fifo_path`. attached: the process it attaches to, None: it starts
-    one. duration_s: when to detach, counted from when all its threads are traced. `run()` returns when the
-    log has ended.
+    one. duration_s: when to detach, counted from when all its threads are traced. requests: what is to be
+    done when a user asks to stop. `run()` returns when the log has ended.
     """
 
     def __init__(
@@ -56,10 +57,11 @@ class Session:
         duration_s: float | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
+        requests: Requests | None = None,
     ) -> None:
         self.spool = spool
         self.watch = Watch(launched=attached is not None)
-        self.perf = Perf(spool.perf_path) if faults else None
+        self.perf = Perf() if faults else None
         self.attached = attached
         self.status = 0  # strace's, which is the program's: negative for a signal
         self.interrupted = False
@@ -69,26 +71,27 @@ class Session:
         self._out = out
         self._check_every_s = check_every_s
         self._duration_s = duration_s
-        self._requests = Requests()
+        self.held_back = 0  # times that the program was stopped because the messages were not read
+        self.held_back_s = 0.0
+        self._requests = requests or Requests()
         self._stops = 0
         self._pass_on: tuple[float, int, int] | None = None  # when, which signal, how many were seen before
         self._ended = False
         self._attached_at: float | None = None
-        self._begin = self._next_tick = self._next_clock = self._next_check = time.monotonic()
+        self._begin = self._next_tick = self._next_check = time.monotonic()
         os.mkfifo(spool.fifo_path, 0o600)
-        spool.read_clocks()
         own_session = attached is not None  # a program started here must stay in the terminal's group
         self._process = subprocess.Popen(list(command), env=env, cwd=cwd, start_new_session=own_session)
         self.pid = self._process.pid
         self.holder = Holder(self.pid, self.watch, spool, self._drain)
+        self._time = Timekeeper(self.pid, self.watch, spool, self.perf)
         self._fifo = -1
 
     def run(self) -> None:
         """Record until the log ends. strace waits for its log to be opened: until then nothing runs."""
         with self._requests.taken():
             try:
-                if self.perf is not None:
-                    self.perf.start(self.pid if self.attached is None else self.attached)
+                self._time.start(self.pid if self.attached is None else self.attached)
                 self._fifo = os.open(self.spool.fifo_path, os.O_RDONLY | os.O_NONBLOCK)
                 with contextlib.suppress(OSError):
                     fcntl.fcntl(self._fifo, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
@@ -104,10 +107,12 @@ class Session:
 
     def _loop(self) -> None:
         poll = select.poll()
-        poll.register(self._fifo, select.POLLIN)
+        for descriptor in (self._fifo, *self._time.descriptors(), *self._requests.descriptors()):
+            poll.register(descriptor, select.POLLIN)
         first = self.attached is not None
         while not self._ended:
-            poll.poll(_TICK_S * 1000)
+            poll.poll(max(0.0, self._next_tick - time.monotonic()) * 1000)
+            self._requests.listen()
             points = self._drain(1)
             if first and self._attached():
                 points.append(Point("attach", self.attached or 0))
@@ -117,8 +122,39 @@ class Session:
                 self.holder.take(points)
             else:
                 time.sleep(_PAUSE_S)
+            self._hand_over()
             if time.monotonic() >= self._next_tick:
                 self._tick()
+
+    def _hand_over(self) -> None:
+        """Pass on what there is; hold the program back while nobody takes it."""
+        if self._time.due():
+            self._mark()
+        out = self.spool.tape
+        if isinstance(out, tape.PipeTape):
+            out.pump()
+            if out.queued > _QUEUE:
+                self._hold_back(out)
+
+    def _mark(self) -> None:
+        """Say how far everything has come."""
+        self._time.mark(self._drain, self.holder.take)
+
+    def _hold_back(self, out: tape.PipeTape) -> None:
+        """Stop strace, and with it each thread at its next traced call, until half of the queue has gone."""
+        begin = time.monotonic()
+        self.held_back += 1
+        with self.holder.stopped() as points:
+            poll = select.poll()
+            poll.register(out.descriptor, select.POLLOUT)
+            while out.queued > _QUEUE // 2:
+                poll.poll(_TICK_S * 1000)
+                if out.queued < 4 * _QUEUE:  # beyond that the kernel drops records, and counts them
+                    self._time.drain()
+                out.pump()
+        self.held_back_s += time.monotonic() - begin
+        if points:
+            self.holder.take(points)
 
     def _drain(self, most: int = 1 << 30) -> list[Point]:
         """Read what there is, `most` pieces of it at most."""
@@ -152,9 +188,7 @@ class Session:
     def _tick(self) -> None:
         now = time.monotonic()
         self._next_tick = now + _TICK_S
-        if now >= self._next_clock:
-            self.spool.read_clocks()
-            self._next_clock = now + _CLOCK_S
+        self._mark()
         if self._check_every_s is not None and now >= self._next_check and self.watch.launched:
             self.holder.take([Point("check", pid) for pid in proc.traced_by(self.pid)])
             self._next_check = time.monotonic() + self._check_every_s
@@ -216,10 +250,7 @@ class Session:
         self.strace_s, self.program_s = proc.cpu_ticks(self.pid) / ticks, proc.reaped_ticks(self.pid) / ticks
         self.status = self._process.wait()
         self.wall_s = time.monotonic() - self._begin
-        if self.perf is not None:
-            self.perf.stop()
-        self.spool.read_clocks()
-        self.spool.finish()
+        self._time.stop()
 
     def _abandon(self) -> None:
         """Let an attached process go on, end a program that was started: it cannot do without its tracer."""
@@ -230,16 +261,20 @@ class Session:
                 _kill(pid, number)
             if not tracees or self._discard(_ABANDON_S):
                 break
-        self._process.kill()
+        _kill(self.pid, signal.SIGKILL)
 
     def _discard(self, seconds: float) -> bool:
         """Read the log and drop it, so that strace can go on. True: it has ended."""
         end = time.monotonic() + seconds
-        while self._process.poll() is None and time.monotonic() < end:
+        while not self._over() and time.monotonic() < end:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._fifo, _PIPE_SIZE)
             time.sleep(_PAUSE_S)
-        return self._process.returncode is not None
+        return self._over()
+
+    def _over(self) -> bool:
+        """Whether strace has ended; its times can still be read."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 def _hurry() -> int:

@@ -1,8 +1,4 @@
-"""What a recording writes while it runs: strace's log, the observed address spaces, readings of the clocks.
-
-Everything lies in one temporary folder that goes away with the Spool. Memory does not grow with the
-recording's length.
-"""
+"""The folder of a recording, and what its live part writes while it runs."""
 
 from __future__ import annotations
 
@@ -16,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vmastore.errors import RecordError
+from vmastore.recorder import tape
+from vmastore.recorder.watch import Point
 
 
 class Shot(NamedTuple):
@@ -30,76 +28,65 @@ class Shot(NamedTuple):
     doubtful: list[int]  # threads whose call in flight may or may not have
     steady: bool  # maps was the same before and after
     start_brk: int  # where the heap begins; 0: may not be read
-    begin: int  # where its text begins in the file of texts
-    length: int
 
 
 class Spool:
-    """The folder of one recording."""
+    """The folder of one recording, which goes away with this object; memory does not grow with the recording.
 
-    def __init__(self, parent: str | None = None) -> None:
+    out: where the messages go; None: into a file of the folder, to be read with `messages` afterwards.
+    """
+
+    def __init__(self, parent: str | None = None, out: tape.Tape | None = None) -> None:
         try:
             self.path = Path(tempfile.mkdtemp(prefix="vmastore-record-", dir=parent))
         except OSError as error:
             raise RecordError(
                 f"cannot make a temporary folder in {parent or tempfile.gettempdir()}: {error.strerror}",
-                hint="Set TMPDIR to a folder with free space: a recording needs about 150 bytes a call.",
+                hint="Set TMPDIR to a folder that can be written to.",
             ) from None
         self._finalizer = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-        self.log_path = self.path / "strace.log"
-        self.perf_path = self.path / "perf.data"
         self.fifo_path = self.path / "fifo"
-        self._log = self.log_path.open("wb", buffering=1 << 16)
-        self._texts = (self.path / "maps").open("wb")
-        self._shots = (self.path / "shots.jsonl").open("w", encoding="ascii")
+        self._tape_path = self.path / "tape"
+        self.tape: tape.Tape = tape.FileTape(self._tape_path) if out is None else out
         self.size = 0  # bytes of log
         self.shots = 0
-        self.clock: list[tuple[int, int]] = []  # (CLOCK_MONOTONIC, wall clock) read together, ns
+        self._closed = False
 
     def write(self, chunk: bytes) -> None:
         """Append to the log. Raises RecordError when the disk is full."""
-        try:
-            self._log.write(chunk)
-        except OSError as error:
-            raise self._full(error) from None
-        self.size += len(chunk)
+        if chunk:
+            self.tape.put(tape.LOG, chunk)
+            self.size += len(chunk)
 
     def add_shot(self, shot: Shot, text: bytes) -> None:
-        """Append an observation; its begin and length are filled in here."""
-        shot = shot._replace(begin=self._texts.tell(), length=len(text))
-        try:
-            self._texts.write(text)
-            self._shots.write(json.dumps(shot) + "\n")
-        except OSError as error:
-            raise self._full(error) from None
+        """Append an observation."""
+        self.tape.put(tape.SHOT, json.dumps(shot).encode() + b"\n" + text)
         self.shots += 1
 
-    def _full(self, error: OSError) -> RecordError:
-        return RecordError(
-            f"{self.path}: {error.strerror}", hint="Set TMPDIR to a folder with more free space, and record again."
-        )
-
-    def read_clocks(self) -> None:
-        """Note what both clocks show now, to within the shortest of a few tries."""
-        self.clock.append(clock_pair())
+    def miss(self, point: Point) -> None:
+        """Note an observation that was not made."""
+        self.tape.put(tape.MISSED, json.dumps(point).encode())
 
     def finish(self) -> None:
         """Nothing more will be written."""
-        for file in (self._log, self._texts, self._shots):
-            file.close()
+        if not self._closed:
+            self._closed = True
+            self.tape.close()
 
-    def read_shots(self) -> Iterator[tuple[Shot, bytes]]:
-        """The observations with their texts, in order."""
-        with (self.path / "shots.jsonl").open(encoding="ascii") as shots, (self.path / "maps").open("rb") as texts:
-            for line in shots:
-                shot = Shot(*json.loads(line))
-                texts.seek(shot.begin)
-                yield shot, texts.read(shot.length)
+    def messages(self) -> Iterator[tape.Message]:
+        """What was written into the folder."""
+        with self._tape_path.open("rb") as stream:
+            yield from tape.messages(stream)
 
     def close(self) -> None:
         """Delete the folder."""
-        self.finish()
         self._finalizer()
+
+
+def read_shot(data: bytes) -> tuple[Shot, bytes]:
+    """An observation and its text, of a message."""
+    head, _, text = data.partition(b"\n")
+    return Shot(*json.loads(head)), text
 
 
 def clock_pair() -> tuple[int, int]:

@@ -1,45 +1,50 @@
-"""A finished recording as a trace."""
+"""A recording as a trace, while it runs or when it has ended."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
-from vmastore.importers.faults import ClockMap, FaultReader
 from vmastore.importers.strace import StraceImporter
+from vmastore.recorder import tape
+from vmastore.recorder.feed import Feed
 from vmastore.recorder.loglines import Log
 from vmastore.recorder.merge import Merger
 from vmastore.recorder.paths import Paths
-from vmastore.recorder.perf import Perf
-from vmastore.recorder.spool import Spool
+from vmastore.recorder.result import Result
 
 _NAMES_FILE = frozenset({"mmap", "open", "openat", "openat2"})
+_BATCH = 5_000  # events
+_PATIENCE_S = 1.0  # how long events wait for a batch to fill
+UNFINISHED = "the recording did not end: it holds what had been stored when it was interrupted"
 
 
 class RecordedTrace:
-    """The trace of one recording. `events()` is to be called once; it deletes what was spooled.
+    """The trace of one recording. `events()` or `batches()` is to be called once.
 
-    header.faults and header.note are known when the recording has ended, except for what merging finds
-    out: read `header` again when `events()` has ended.
+    header.faults and header.note are known when all events have been given: until then the note says that the
+    recording has not ended.
     """
 
     def __init__(
         self,
-        spool: Spool,
-        perf: Perf | None,
+        messages: Iterator[tape.Message],
         header: TraceHeader,
         *,
         attached: Mapping[int, list[int]] | None = None,
-        ignore: tuple[int, ...] = (),
+        close: Callable[[], None] = lambda: None,
+        result: Result | None = None,
     ) -> None:
-        """attached: the processes there were before the recording, with their threads."""
-        self._spool = spool
-        self._perf = perf
+        """attached: the processes there were before the recording, with their threads. close: called at the end.
+
+        result: how the recording ended; None: its messages will tell.
+        """
+        self._feed = Feed(messages)
         self._header = header
-        self._ignore = ignore
-        self._reader = FaultReader(perf.lines() if perf is not None else (), _clock(spool, perf))
-        self._paths = Paths(spool.clock[0][1] if spool.clock else 0)
+        self._close = close
+        self._result = result
         self.importer = StraceImporter(name=header.name, source=header.source, live=True)
         for pid, tids in (attached or {}).items():
             self.importer.attach(pid, tids)
@@ -48,11 +53,18 @@ class RecordedTrace:
     @property
     def header(self) -> TraceHeader:
         """The trace's facts."""
-        header, lost = self._header, self._reader.lost
+        header, feed = self._header, self._feed
         notes = [header.note] if header.note else []
-        if lost:
+        result = self.result
+        if result is None:
+            return header._replace(note="; ".join([*notes, UNFINISHED]))
+        notes += result.notes
+        header = header._replace(faults=result.faults)
+        if feed.lost:
             header = header._replace(faults="partial")
-            notes.append(f"{lost} page fault records were lost")
+            notes.append(f"{feed.lost} page fault records were lost")
+        if feed.late:
+            notes.append(f"{feed.late} page fault records came late")
         if self.merger is not None and self.merger.unobserved:
             notes.append(
                 f"{self.merger.unobserved} address spaces ended without being observed (see the note events)"
@@ -60,15 +72,28 @@ class RecordedTrace:
         return header._replace(note="; ".join(notes) or None)
 
     @property
+    def result(self) -> Result | None:
+        """How the recording ended; None: it has not, or not as it should."""
+        if self._result is None and self._feed.end is not None:
+            self._result = Result.from_json(self._feed.end)
+        return self._result
+
+    @property
+    def log_lines(self) -> int:
+        """How many lines of strace have been read."""
+        return self._feed.line_count
+
+    @property
     def faults(self) -> tuple[int, int, int]:
-        """(page faults seen, those of them that became events, records lost); complete when `events()` has ended."""
+        """(page faults seen, those of them that became events, records lost); complete when all events were given."""
         merger = self.merger
-        return (merger.faults_seen, merger.faults_kept, self._reader.lost) if merger else (0, 0, 0)
+        return (merger.faults_seen, merger.faults_kept, self._feed.lost) if merger else (0, 0, 0)
 
     @property
     def ordered(self) -> bool:
         """Whether it is known in which order threads changed an address space at the same time."""
-        return self._perf is not None and self._perf.mode is not None and self._perf.mode.locks
+        self._feed.until_layout()
+        return self._feed.layout is not None and self._feed.layout.mode.locks
 
     @property
     def files(self) -> list[FileInfo]:
@@ -81,32 +106,46 @@ class RecordedTrace:
 
     def events(self) -> Iterator[Event]:
         """All events, in order."""
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self) -> Iterator[list[Event]]:
+        """The same as they come: a list when many have come together, or have waited for a while."""
+        waiting: list[Event] = []
+        since = time.monotonic()
         try:
-            thp = str(self._header.config.get("thp", "madvise"))
-            log = Log(self._spool.log_path)
-            self.merger = Merger(
-                self.importer, log, self._spool.read_shots(), self._reader, thp=thp, ignore=self._ignore
-            )
-            for event in self.merger.events():
-                self._describe(event)
-                yield event
+            for events in self._merged():
+                waiting += events
+                if len(waiting) >= _BATCH or (waiting and time.monotonic() > since + _PATIENCE_S):
+                    yield waiting
+                    waiting, since = [], time.monotonic()
+            if waiting:
+                yield waiting
+            self._feed.drain()
         finally:
             self.close()
 
-    def _describe(self, event: Event) -> None:
+    def _merged(self) -> Iterator[list[Event]]:
+        feed = self._feed
+        feed.until_layout()
+        thp = str(self._header.config.get("thp", "madvise"))
+        marks = feed.marks() if feed.layout is not None else None
+        ignore = (feed.strace_pid,) if feed.strace_pid else ()
+        self.merger = Merger(self.importer, Log(feed.lines()), feed.shots, marks, thp=thp, ignore=ignore)
+        paths = Paths(feed.begin_ns)
+        for events in self.merger.batches():
+            for event in events:
+                self._describe(event, paths)
+            yield events
+
+    def _describe(self, event: Event, paths: Paths) -> None:
         """Complete what is known of the file that an event names."""
         if event.call == "maps":
-            self._paths.learn(event.args[3])
+            paths.learn(event.args[3])
         elif event.file is not None and event.call in _NAMES_FILE and event.file <= len(self.importer.files):
             at = event.file - 1
-            self.importer.files[at] = self._paths.describe(self.importer.files[at])
+            self.importer.files[at] = paths.describe(self.importer.files[at])
 
     def close(self) -> None:
-        """Delete what was spooled; without `events()` having ended, the recording is lost."""
-        self._spool.close()
-
-
-def _clock(spool: Spool, perf: Perf | None) -> ClockMap | None:
-    """From perf's clock to the wall clock; None where they are the same."""
-    monotonic = perf is not None and perf.mode is not None and perf.mode.monotonic
-    return ClockMap(spool.clock) if monotonic and spool.clock else None
+        """Let go of what the recording left; without all events having been taken, the rest is lost."""
+        self._close()

@@ -30,6 +30,11 @@ _RESUMED = re.compile(rb"(?P<tid>\d+) +\S+ <\.\.\. \w+ resumed>")
 _LAUNCH = re.compile(rb"(?m)^\d+ +\S+ execve\(")
 
 
+def is_held_exec(line: bytes) -> bool:
+    """Whether a line is one for which there is a point: a program was executed, and strace held it."""
+    return _EXEC.match(line) is not None
+
+
 class Point(NamedTuple):
     """A moment at which strace holds a process: "exec" (just done) or "exit" (about to)."""
 

@@ -299,11 +299,17 @@ class Store:
         return self.trace(info.header.name)
 
     def import_batches(
-        self, info: TraceInfo, reader: Any, batches: Iterable[list[Event]], *, source_key: Callable[[], str]
+        self,
+        info: TraceInfo,
+        reader: Any,
+        batches: Iterable[list[Event]],
+        *,
+        source_key: Callable[[], str] | None = None,
     ) -> TraceInfo:
         """Store a reader's events as they come, each batch at once; what an earlier run has stored is passed over.
 
-        source_key: asked for when the batches have ended, for what the trace is known by from then on.
+        source_key: asked for when the batches have ended, for what the trace is known by from then on; None: for
+        what cannot be read a second time.
         """
         stored, seen, described = info.events, 0, 0
         for batch in batches:
@@ -314,8 +320,8 @@ class Store:
                 described = len(reader.files)
                 stored = self.append(info.trace, fresh, expected_version=stored, files=files)
         self._finish(info.trace, reader)
-        key = source_key()
-        if self.by_source(key) is None:
+        key = None if source_key is None else source_key()
+        if key is not None and self.by_source(key) is None:
             with self._write() as connection:
                 connection.exec_driver_sql("UPDATE trace_t SET source_key=? WHERE trace=?", (key, info.trace))
         return self.trace(info.header.name)

@@ -1,0 +1,133 @@
+"""Recording straight into a store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vmastore.errors import RecordError
+from vmastore.mm.rules import resolve
+from vmastore.recorder import Live, of_command, proc
+from vmastore.recorder.strace import Hold
+from vmastore.recorder.trace import UNFINISHED
+from vmastore.replay.verify import Verifier
+from vmastore.replay.world import World
+from vmastore.store import open_store
+
+
+def _strace_works() -> bool:
+    strace = shutil.which("strace")
+    return strace is not None and subprocess.run([strace, "-qo", os.devnull, "true"], check=False).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(not _strace_works(), reason="strace is not installed, or may not trace here")
+HOLD = Hold(50_000, 200_000)
+MAPS = """
+import mmap, sys
+for _ in range(int(sys.argv[1])):
+    m = mmap.mmap(-1, 65536, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS); m[0] = 1; m.close()
+"""
+
+
+def _used(folder: Path) -> int:
+    """Bytes of disk that the files in a folder take."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*") if not path.is_dir())
+
+
+def test_what_waits_on_disk_does_not_grow_with_the_recording(tmp_path: Path) -> None:
+    """While four times as many calls are recorded the temporary folder holds no more: a pipe, and nothing else."""
+    peaks, counts = [], []
+    for calls in (500, 2_000):
+        peak = events = 0
+        argv = [sys.executable, "-c", MAPS, str(calls)]
+        with Live(of_command(argv, name="maps", hold=HOLD, spool_dir=str(tmp_path))) as live:
+            for batch in live.batches():
+                peak, events = max(peak, _used(tmp_path)), events + len(batch)
+            assert live.result.status == 0 and live.trace.header.note is None
+        peaks.append(peak)
+        counts.append(events)
+        assert list(tmp_path.iterdir()) == []
+    assert counts[1] - counts[0] >= 2 * 1_500 and peaks[0] == peaks[1] == 0
+
+
+def test_a_program_is_exact_when_stored_on_the_way(tmp_path: Path) -> None:
+    """0 differences, the program's status and standard streams, a trace that is complete."""
+    argv = ["sh", "-c", "ls / >/dev/null; cat >&2; exit 3"]
+    with open_store(tmp_path / "s.db") as store, Live(of_command(argv, name="sh", hold=HOLD)) as live:
+        assert UNFINISHED in str(live.trace.header.note)
+        info = store.import_batches(store.create_trace(live.trace.header), live.trace, live.batches())
+        assert live.result.status == 3 and info.complete and info.events > 100
+        assert info.header.note is None
+        events, files = list(store.events(info.trace)), store.files(info.trace)
+        world = World(info.header, lambda: [files[n] for n in sorted(files)], resolve(os.uname().release))
+        report = Verifier(world).run(events)
+    assert report.compared >= 2 and report.mismatches == report.errno_mismatches == 0
+
+
+def test_what_cannot_be_started_is_one_error() -> None:
+    """strace's failure, and a recording that was killed, are RecordErrors."""
+    plan = of_command(["true"], name="x")
+    broken = plan._replace(job=plan.job._replace(target=["--", "/nonexistent"]))
+    with pytest.raises(RecordError, match="not started"), Live(broken) as live:
+        assert not any(live.batches())
+        _ = live.result
+    nowhere = of_command(["true"], name="x", spool_dir="/no")
+    with pytest.raises(RecordError, match="temporary folder"), Live(nowhere) as live:
+        list(live.batches())
+
+
+def test_leaving_early_ends_the_program(tmp_path: Path) -> None:
+    """Whoever does not want the rest leaves no process behind."""
+    ready = tmp_path / "ready"
+    argv = ["sh", "-c", f"echo $$ >{ready}; while :; do ls / >/dev/null; done"]
+    with Live(of_command(argv, name="loop", hold=HOLD)) as live:
+        for _ in live.batches():
+            if ready.exists() and ready.read_text().endswith("\n"):
+                break
+    assert proc.state_of(int(ready.read_text())) == ""
+
+
+def test_a_record_that_is_killed_leaves_whole_batches(tmp_path: Path) -> None:
+    """After SIGKILL the store holds a part that replays, marked as not complete; the program is ended."""
+    code = "from vmastore.cli.main import main; main()"
+    words = ["record", "--name", "k", "--hold", "200ms", "--", sys.executable, "-c", MAPS, "1000000000"]
+    command = subprocess.Popen([sys.executable, "-c", code, *words], cwd=tmp_path)
+    place = tmp_path / "vmastore.db"
+    try:
+        stored = 0
+        while stored < 1_000:
+            assert command.poll() is None
+            time.sleep(0.05)
+            if place.exists():
+                with open_store(place) as store:
+                    stored = sum(info.events for info in store.traces())
+    finally:
+        command.send_signal(signal.SIGKILL)
+        command.wait()
+    while _running("1000000000"):
+        time.sleep(0.05)
+    with open_store(place) as store:
+        (info,) = store.traces()
+        assert not info.complete and UNFINISHED in str(info.header.note) and info.events >= stored
+        events, files = list(store.events(info.trace)), store.files(info.trace)
+    assert [event.seq for event in events] == list(range(1, info.events + 1))
+    report = Verifier(World(info.header, lambda: list(files.values()), resolve(os.uname().release))).run(events)
+    assert report.mismatches == report.errno_mismatches == 0
+
+
+def _running(word: str) -> bool:
+    """Whether some process has this argument."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if word.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                    return True
+    return False

@@ -1,0 +1,73 @@
+"""What is to be recorded, and running it: the part of a recording that goes on while the program runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from vmastore.recorder import tape
+from vmastore.recorder.requests import Requests
+from vmastore.recorder.result import Result, result_of
+from vmastore.recorder.session import Progress, Session
+from vmastore.recorder.spool import Spool
+from vmastore.recorder.strace import Hold, Strace
+
+
+class Job(NamedTuple):
+    """What to record; all of it can be written as JSON.
+
+    target: what strace is to trace, `-p PID` or a command and its arguments. attached: the process of `-p`.
+    notes: what is known of it beforehand.
+    """
+
+    target: list[str]
+    attached: int | None = None
+    faults: bool = True
+    hold: Hold = Hold()
+    seccomp: bool = True
+    check_every_s: float | None = None
+    duration_s: float | None = None
+    env: dict[str, str] | None = None
+    cwd: str | None = None
+    spool_dir: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """As one JSON document."""
+        return json.dumps(self._asdict() | {"hold": list(self.hold)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """What `to_json` gave."""
+        value: dict[str, Any] = json.loads(text)
+        return cls(**(value | {"hold": Hold(*value["hold"]), "notes": tuple(value["notes"])}))
+
+
+def run(
+    job: Job,
+    spool: Spool,
+    *,
+    out: Callable[[Progress], None] | None = None,
+    requests: Requests | None = None,
+) -> Result:
+    """Record into the spool until the program has ended, or the process was let go. Raises RecordError."""
+    command = Strace().command(spool.fifo_path, job.hold, seccomp=job.seccomp, target=job.target)
+    session = Session(
+        command,
+        spool,
+        attached=job.attached,
+        faults=job.faults,
+        out=out,
+        check_every_s=job.check_every_s,
+        duration_s=job.duration_s,
+        env=job.env,
+        cwd=job.cwd,
+        requests=requests,
+    )
+    session.run()
+    found = result_of(session)
+    result = found._replace(notes=[*job.notes, *found.notes])
+    spool.tape.put(tape.END, json.dumps(result.to_json()).encode())
+    spool.finish()
+    return result

@@ -1,0 +1,54 @@
+"""The live part of a recording as a process of its own, so that nothing else delays an observation.
+
+`python -m vmastore.recorder.live MESSAGES CONTROL`: two descriptors. The job comes as the first line of the
+second, then requests to stop; messages go to the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+
+from vmastore.errors import RecordError
+from vmastore.recorder import tape
+from vmastore.recorder.job import Job, run
+from vmastore.recorder.requests import Requests
+from vmastore.recorder.spool import Spool
+
+
+def main() -> None:
+    """Record, and end with status 0 if all went as it should."""
+    out, control = int(sys.argv[1]), int(sys.argv[2])
+    for descriptor in (out, control):
+        os.set_inheritable(descriptor, False)
+    job = Job.from_json(_line(control))
+    messages = tape.PipeTape(out)
+    try:
+        spool = Spool(job.spool_dir, messages)
+        try:
+            run(job, spool, requests=Requests(control))
+        finally:
+            spool.close()
+    except RecordError as error:
+        messages.put(tape.FAILED, json.dumps([error.message, error.hint]).encode())
+        messages.close()
+    except BrokenPipeError:  # whoever wanted the recording is gone, and the program has been ended
+        sys.exit(1)
+
+
+def _line(descriptor: int) -> str:
+    """The first line that comes."""
+    text = b""
+    while not text.endswith(b"\n"):
+        piece = os.read(descriptor, 1)
+        if not piece:
+            sys.exit(1)
+        text += piece
+    return text.decode()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()
