@@ -15,7 +15,7 @@ from vmastore.errors import InputError
 
 if TYPE_CHECKING:
     from vmastore.store import Store
-    from vmastore.store.sql import AsOf
+    from vmastore.store.moments import AsOf
 
 
 _DERIVED = re.compile(r"\b(outcomes|decisions|vmas|lost_merges)\b", re.I)
@@ -123,7 +123,7 @@ def _warn(store: Store, text: str) -> None:
 
 def _moment(as_of: str | None, kernel: str | None) -> AsOf | None:
     from vmastore.cli.common import parse_target
-    from vmastore.store.sql import AsOf
+    from vmastore.store.moments import AsOf
 
     if as_of is None:
         if kernel is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from vmastore.store import Store, open_store
 
 sys.path.insert(0, str(Path(__file__).parent))
-from postgres import new_database  # the tests are no package
+from postgres import new_store  # the tests are no package
 
 DATA = Path(__file__).parent / "data"
 CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus"
@@ -38,10 +38,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"SQLite's own: {mark.args[0]}"))
 
 
+@pytest.fixture(scope="session")
+def new_place(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
+    """Gives places where a store can be made: a path, or the URL of a database with an empty store."""
+    return new_store if POSTGRESQL else lambda: str(tmp_path_factory.mktemp("place") / "store.db")
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> str:
-    """Where a store can be made: a path, or the URL of an empty database."""
-    return new_database() if POSTGRESQL else str(tmp_path / "store.db")
+def place(new_place: Callable[[], str]) -> str:
+    """One of them."""
+    return new_place()
 
 
 @pytest.fixture

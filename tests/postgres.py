@@ -63,12 +63,42 @@ def _server() -> str:
     return str(folder)
 
 
-def new_database() -> str:
-    """The URL of a fresh, empty database."""
-    folder = _server()
+@cache
+def _ready() -> str:
+    """The name of a database that holds an empty store: others are made as its copies."""
+    from vmastore.store import open_store
+
+    with open_store(_url(_create("ready"))):
+        pass
+    return "ready"
+
+
+def _create(name: str, template: str = "template0") -> str:
     import psycopg
 
-    name = f"t{next(_numbers)}"
-    with psycopg.connect(host=folder, user="vmastore", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"postgresql+psycopg://vmastore@/{name}?host={folder}"
+    with psycopg.connect(host=_server(), user="vmastore", dbname="postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return name
+
+
+def _url(name: str) -> str:
+    return f"postgresql+psycopg://vmastore@/{name}?host={_server()}"
+
+
+def new_database() -> str:
+    """The URL of a fresh, empty database."""
+    _server()
+    return _url(_create(f"t{next(_numbers)}"))
+
+
+def new_store() -> str:
+    """The URL of a fresh database with an empty store in it."""
+    _server()
+    return _url(_create(f"t{next(_numbers)}", _ready()))
+
+
+def copy_of(url: str) -> str:
+    """The URL of a copy of a database to which nobody is connected."""
+    from vmastore.store.engine import to_url
+
+    return _url(_create(f"t{next(_numbers)}", str(to_url(url).database)))

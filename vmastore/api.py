@@ -23,7 +23,8 @@ from vmastore.errors import InputError
 from vmastore.events import Event, FileInfo, TraceHeader
 from vmastore.mm.rules import RuleSet, resolve
 from vmastore.replay.trace import StoredTrace
-from vmastore.store.sql import AsOf, query
+from vmastore.store.moments import AsOf
+from vmastore.store.sql import query
 from vmastore.store.store import Store, TraceInfo, open_store
 
 if TYPE_CHECKING:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import POSTGRESQL
 from typer.testing import CliRunner
 
 from vmastore.cli.main import app
@@ -21,14 +22,14 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> str:
+def place(new_place: Callable[[], str]) -> str:
     """A store with a recording and its replay."""
-    path = tmp_path_factory.mktemp("sql") / "s.db"
+    path = new_place()
     with open_store(path) as store:
         reader = open_traces(ROOT / "docs" / "data" / "python-imports.vmatrace.jsonl.gz")[0]
         info = store.import_events(store.create_trace(reader.header._replace(name="py")), reader)
         derive(StoredTrace(store, info), preset("6.18"))
-    return str(path)
+    return path
 
 
 def run(place: str, *words: str, text: str | None = None) -> str:
@@ -40,7 +41,8 @@ def run(place: str, *words: str, text: str | None = None) -> str:
     return done.stdout
 
 
-QUERY = "SELECT 1 AS a, NULL AS b, 'x,y' AS c, x'00ff' AS d"
+BYTES = r"'\x00ff'::bytea" if POSTGRESQL else "x'00ff'"
+QUERY = f"SELECT 1 AS a, NULL AS b, 'x,y' AS c, {BYTES} AS d"
 
 
 @pytest.mark.parametrize(
@@ -73,9 +75,9 @@ def test_where_the_query_comes_from(place: str, tmp_path: Path) -> None:
 
 def test_parameters(place: str) -> None:
     """Decimal, hex, text; what is over 63 bits is bound as the store keeps it."""
-    sql = "SELECT :a || '|' || :b || '|' || :c || '|' || typeof(:a)"
+    sql = f"SELECT :a || '|' || :b || '|' || :c || '|' || {'pg_typeof' if POSTGRESQL else 'typeof'}(:a)"
     got = run(place, sql, "--raw", "-p", "a=0x10", "-p", "b=x=y", "-p", "c=0xffffffffffffffff")
-    assert got == "16|x=y|-1|integer\n"
+    assert got == f"16|x=y|-1|{'smallint' if POSTGRESQL else 'integer'}\n"
     with pytest.raises(VmastoreError, match="64 bits"):
         run(place, sql, "-p", "a=99999999999999999999999")
 
@@ -111,6 +113,7 @@ def test_time_limit(place: str) -> None:
         run(place, endless, "--timeout", "0.05")
 
 
+@pytest.mark.sqlite("its progress handler (test_pg_moments.py has PostgreSQL's)")
 def test_ctrl_c(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt while SQLite works stops the query, with a time limit or without."""
     from vmastore.store import sql
@@ -125,16 +128,18 @@ def test_ctrl_c(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
             run(place, endless, *words)
 
 
-def test_stale_data_is_named(place: str, tmp_path: Path) -> None:
+def test_stale_data_is_named(new_place: Callable[[], str]) -> None:
     """A query on derived data of another engine works, and says so; one on events says nothing."""
-    copy = tmp_path / "s.db"
-    with sqlite3.connect(place) as raw, sqlite3.connect(copy) as target:
-        raw.backup(target)
-        target.execute("UPDATE replay_t SET engine='0.0.9'")
+    copy = new_place()
+    with open_store(copy) as store:
+        reader = open_traces(ROOT / "docs" / "data" / "python-imports.vmatrace.jsonl.gz")[0]
+        derive(StoredTrace(store, store.import_events(store.create_trace(reader.header), reader)), preset("6.18"))
+        with store.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE replay_t SET engine='0.0.9'")
     for query, told in (("SELECT count(*) FROM outcomes", True), ("SELECT count(*) FROM events", False)):
-        done = CliRunner().invoke(app, ["sql", query, "--store", str(copy)])
+        done = CliRunner().invoke(app, ["sql", query, "--store", copy])
         assert done.exit_code == 0 and ("is stale: vmastore 0.0.9 made it" in done.stderr) == told
-    assert run(str(copy), "SELECT engine FROM replays", "--raw") == "0.0.9\n"
+    assert run(copy, "SELECT engine FROM replays", "--raw") == "0.0.9\n"
 
 
 def test_schema_names_everything(place: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def filled(new_place: Callable[[], str]) -> Store:
     """The recording of a Python program, under two kernels."""
-    store = open_store(tmp_path_factory.mktemp("q") / "s.db")
+    store = open_store(new_place())
     reader = open_traces(ROOT / "docs" / "data" / "python-imports.vmatrace.jsonl.gz")[0]
     trace = StoredTrace(store, store.import_events(store.create_trace(reader.header._replace(name="py")), reader))
     for rules in (preset("6.1"), resolve(trace.header.release or "", trace.header.version)):
@@ -60,6 +61,7 @@ def test_every_shipped_query_answers(filled: Store, name: str) -> None:
     assert LIBRARY[name].question.endswith("?")
 
 
+@pytest.mark.sqlite("its query plans")
 @pytest.mark.parametrize("name", sorted(LIBRARY))
 def test_no_shipped_query_makes_a_whole_view(filled: Store, name: str) -> None:
     """None builds a table of all events or all outcomes before it begins, whatever it asks for."""
@@ -71,6 +73,7 @@ def test_no_shipped_query_makes_a_whole_view(filled: Store, name: str) -> None:
     assert plan and not whole, plan
 
 
+@pytest.mark.sqlite("its query plans")
 @pytest.mark.parametrize("name", ["causes", "sites", "flagged", "who"])
 def test_events_are_looked_up_one_by_one(filled: Store, name: str) -> None:
     """The VMAs lead and each asks for its event: the other way round every event would ask for the VMAs."""

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from vmastore.errors import StoreError
+from vmastore.store.postgresql import analyze
 from vmastore.store.spaces import remake
 from vmastore.store.store import Store
 
@@ -88,6 +89,7 @@ class ReplayWriter:
             connection.exec_driver_sql(
                 "UPDATE replay_t SET events=?, peak_seq=? WHERE replay=?", (self.events, self.peak_seq, self.replay)
             )
+            analyze(connection, _TABLES)
 
     def settle(self) -> None:
         """Write the rows if they are many; to be called now and then."""

@@ -9,12 +9,14 @@ class Query(NamedTuple):
     """A saved query: the question that it answers, its SELECT, its parameters with what they mean.
 
     defaults: parameters that need not be given; `trace` may be left out where the store has one trace.
+    postgresql: the SELECT there, where SQLite's is not understood or slow.
     """
 
     question: str
     sql: str
     parameters: dict[str, str] = {}
     defaults: dict[str, object] = {}
+    postgresql: str | None = None
 
 
 _TRACE = {"trace": "name or number of the trace"}
@@ -27,7 +29,7 @@ LIBRARY: dict[str, Query] = {
     "causes": Query(
         "What used up my mappings: which calls made the VMAs (at the peak, or after an event)?",
         f"""SELECT e.call, count(*) AS vmas, sum(v.vm_end - v.vm_start) AS bytes, min(v.born_seq) AS first_seq
-FROM {_ALIVE} v CROSS JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
+FROM {_ALIVE} v CROSS JOIN events e WHERE e.trace = v.trace AND e.seq = v.born_seq
 GROUP BY e.call ORDER BY vmas DESC""",
         _MOMENT,
         _PEAK,
@@ -35,7 +37,7 @@ GROUP BY e.call ORDER BY vmas DESC""",
     "sites": Query(
         "Which call sites own the VMAs (at the peak, or after an event)?",
         f"""SELECT e.site, e.call, count(*) AS vmas, sum(v.vm_end - v.vm_start) AS bytes
-FROM {_ALIVE} v CROSS JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
+FROM {_ALIVE} v CROSS JOIN events e WHERE e.trace = v.trace AND e.seq = v.born_seq
 GROUP BY e.site, e.call ORDER BY vmas DESC LIMIT :limit""",
         _MOMENT,
         {**_PEAK, **_LIMIT},
@@ -43,8 +45,8 @@ GROUP BY e.site, e.call ORDER BY vmas DESC LIMIT :limit""",
     "density": Query(
         "How many bytes does a VMA hold, by file and permissions?",
         f"""SELECT coalesce(nullif(name, ''), '(anonymous)') AS name, perms, count(*) AS vmas,
-  sum(vm_end - vm_start) AS bytes, sum(vm_end - vm_start) / count(*) AS bytes_a_vma
-FROM {_ALIVE} GROUP BY name, perms ORDER BY vmas DESC LIMIT :limit""",
+  sum(vm_end - vm_start) AS bytes, CAST(sum(vm_end - vm_start) AS BIGINT) / count(*) AS bytes_a_vma
+FROM {_ALIVE} v GROUP BY 1, 2 ORDER BY vmas DESC LIMIT :limit""",
         _MOMENT,
         {**_PEAK, **_LIMIT},
     ),
@@ -65,7 +67,7 @@ WHERE trace = trace_of(:trace) AND errno IS NOT NULL GROUP BY call, errno ORDER 
     ),
     "calls": Query(
         "Which calls are there, how many of each, and how many fail?",
-        """SELECT call, count(*) AS events, sum(errno IS NOT NULL) AS failed FROM events
+        """SELECT call, count(*) AS events, count(errno) AS failed FROM events
 WHERE trace = trace_of(:trace) GROUP BY call ORDER BY events DESC""",
         _TRACE,
     ),
@@ -75,6 +77,9 @@ WHERE trace = trace_of(:trace) GROUP BY call ORDER BY events DESC""",
 WHERE replay = replay_of(:trace) GROUP BY mm ORDER BY map_count DESC LIMIT :limit""",
         _TRACE,
         _LIMIT,
+        """SELECT mm, most[1] AS map_count, -most[2] AS seq
+FROM (SELECT mm, max(ARRAY[map_count, -seq]) AS most FROM outcomes WHERE replay = replay_of(:trace) GROUP BY mm) m
+ORDER BY map_count DESC LIMIT :limit""",
     ),
     "growth": Query(
         "How does the number of VMAs go up and down over the trace?",
@@ -89,6 +94,9 @@ FROM outcomes WHERE replay = replay_of(:trace) GROUP BY mm, seq / :every ORDER B
 WHERE replay = replay_of(:trace) AND map_count * 100 >= :limit * :percent GROUP BY mm""",
         {**_TRACE, "limit": "vm.max_map_count", "percent": "the share"},
         {"limit": 65530, "percent": 90},
+        """SELECT mm, least[1] AS seq, least[2] AS map_count
+FROM (SELECT mm, min(ARRAY[seq, map_count]) AS least FROM outcomes
+  WHERE replay = replay_of(:trace) AND map_count * 100 >= :limit * :percent GROUP BY mm) m""",
     ),
     "splits": Query(
         "Which kinds of call split VMAs, and which merge them again?",
@@ -131,7 +139,8 @@ GROUP BY reason_prev, reason_next ORDER BY decisions DESC LIMIT :limit""",
   h.born_seq, b.call AS made_by, h.died_seq,
   (SELECT d.call FROM events d WHERE d.trace = h.trace AND d.seq = h.died_seq) AS ended_by,
   (SELECT d.site FROM events d WHERE d.trace = h.trace AND d.seq = h.died_seq) AS ended_at
-FROM vma_history(:trace, :addr) h CROSS JOIN events b ON b.trace = h.trace AND b.seq = h.born_seq
+FROM vma_history(:trace, :addr) h CROSS JOIN events b
+WHERE b.trace = h.trace AND b.seq = h.born_seq
 ORDER BY h.born_seq LIMIT :limit""",
         {**_TRACE, "addr": "the address"},
         {"limit": 1000},
@@ -160,8 +169,9 @@ FROM vmas_between(:trace, :low, :high, :first, :last) ORDER BY born_seq LIMIT :l
     "flagged": Query(
         "Which VMAs have a flag of smaps (nh, hg, mg, wf …), and which calls made them so?",
         f"""SELECT e.call, count(*) AS vmas, min(v.born_seq) AS first_seq
-FROM {_ALIVE} v CROSS JOIN events e ON e.trace = v.trace AND e.seq = v.born_seq
-WHERE ' ' || flag_names(v.vm_flags) || ' ' LIKE '% ' || :flag || ' %' GROUP BY e.call ORDER BY vmas DESC""",
+FROM {_ALIVE} v CROSS JOIN events e
+WHERE e.trace = v.trace AND e.seq = v.born_seq
+  AND ' ' || flag_names(v.vm_flags) || ' ' LIKE '% ' || :flag || ' %' GROUP BY e.call ORDER BY vmas DESC""",
         {**_MOMENT, "flag": "two letters, as in smaps"},
         _PEAK,
     ),

@@ -13,6 +13,7 @@ from vmastore.errors import StoreError
 from vmastore.store import postgresql
 from vmastore.store.backup import back_up
 from vmastore.store.engine import APPLICATION_ID, named, reader
+from vmastore.store.pgfunctions import dropping, functions
 from vmastore.store.schema import metadata
 from vmastore.store.views import VIEWS
 from vmastore.version import VERSION
@@ -129,7 +130,7 @@ def _finish(connection: Connection, others: Sequence[str] = ()) -> None:
     dialect = connection.dialect.name
     statements = [*(f"CREATE VIEW {view.name} AS {view.select(dialect)}" for view in VIEWS), *others]
     if dialect == "postgresql":
-        statements = [*postgresql.functions(), *statements, *postgresql.comments(metadata.sorted_tables, VIEWS)]
+        statements = [*functions(), *statements, *postgresql.comments(metadata.sorted_tables, VIEWS)]
     for sql in statements:
         connection.exec_driver_sql(sql)
     connection.exec_driver_sql("DELETE FROM about_t WHERE key='needs'")
@@ -140,6 +141,8 @@ def drop_views(connection: Connection) -> list[str]:
     """Drop the views: SQLite remakes no table that a view reads. Returns how to make those that are not ours."""
     ours = {view.name for view in VIEWS}
     others = {}
+    for sql in dropping() if connection.dialect.name == "postgresql" else ():
+        connection.exec_driver_sql(sql)
     if connection.dialect.name == "sqlite":
         views = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type='view'").fetchall()
         others = {name: sql for name, sql in views if name not in ours}

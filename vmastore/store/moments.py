@@ -15,11 +15,21 @@ from vmastore.store.nodes import PAGE_LEVELS, SEQ_LEVELS, holding, overlapping
 from vmastore.store.views import VIEWS
 
 _VMAS = next(view for view in VIEWS if view.name == "vmas")
+COLUMNS = tuple(name for name, _, _ in _VMAS.columns)
 _COLUMNS = ", ".join(f'{expression} AS "{name}"' for name, expression, _ in _VMAS.columns)
-_SHOWN = "mm, vm_start, vm_end, perms, vm_flags, pgoff, path, name"
+SHOWN = ("mm", "vm_start", "vm_end", "perms", "vm_flags", "pgoff", "path", "name")
+_SHOWN = ", ".join(SHOWN)
 _FROM = "FROM replay_t r CROSS JOIN vma_t v WHERE v.replay = r.replay"
 _PAGE_MASK = (1 << PAGE_LEVELS) - 1
 _NARROW = 1000  # events: a range of time that is searched by time, whatever its addresses
+
+
+class AsOf(NamedTuple):
+    """A moment: a trace (name or number) and the event after which it is; under `kernel`, if given."""
+
+    trace: str
+    seq: int
+    kernel: str | None = None
 
 
 class Function(NamedTuple):
@@ -38,44 +48,58 @@ def alive(replay: str, seq: str) -> str:
     )
 
 
+def differing(one: str, two: str) -> str:
+    """SQL: the VMAs that two selections of `vmas` do not share, with the `change` from the first to the second."""
+    one, two = (f"SELECT {_SHOWN} FROM ({rows}) AS alive" for rows in (one, two))
+    return (
+        f"SELECT '-' AS change, * FROM ({one} EXCEPT {two}) AS gone"
+        f" UNION ALL SELECT '+' AS change, * FROM ({two} EXCEPT {one}) AS come"
+    )
+
+
+def _page(addr: str) -> str:
+    return f"({addr} >> 12 & {_PAGE_MASK})"
+
+
+def held(replay: str, addr: str) -> str:
+    """SQL: the rows of `vmas` of one replay that ever held an address (a number; both SQL expressions)."""
+    return (
+        f"SELECT {_COLUMNS} {_FROM} AND r.replay = {replay}"
+        f" AND {holding('v.page_node', _page(addr), PAGE_LEVELS)} AND v.vm_start <= {addr} AND v.vm_end > {addr}"
+    )
+
+
+def overlapped(replay: str, low: str, high: str, a: str, b: str) -> str:
+    """SQL: the rows of `vmas` that overlapped [low, high) at some time from after event a to after event b.
+
+    By time where the range of time is narrow, else by address; checked exactly in both.
+    """
+    exact = (
+        f"v.vm_start < {high} AND v.vm_end > {low} AND v.born_seq <= {b} AND (v.died_seq IS NULL OR v.died_seq > {a})"
+    )
+    ways = [(f"{b} - {a} <= {_NARROW}", c) for c in overlapping("v.seq_node", a, b, SEQ_LEVELS)]
+    pages = (_page(low), _page(f"({high} - 1)"))
+    ways += [(f"{b} - {a} > {_NARROW}", c) for c in overlapping("v.page_node", *pages, PAGE_LEVELS)]
+    return " UNION ALL ".join(
+        f"SELECT {_COLUMNS} {_FROM} AND r.replay = {replay} AND {guard} AND {way} AND {exact}" for guard, way in ways
+    )
+
+
 def _at(trace: str, seq: str, kernel: str = "NULL") -> str:
     return alive(f"replay_of({trace}, {kernel})", f"seq_of({trace}, {seq})")
 
 
 def _diff(trace: str, a: str, b: str, kernel: str = "NULL") -> str:
-    one, two = (f"SELECT {_SHOWN} FROM ({_at(trace, seq, kernel)})" for seq in (a, b))
-    return (
-        f"SELECT '-' AS change, * FROM ({one} EXCEPT {two})"
-        f" UNION ALL SELECT '+' AS change, * FROM ({two} EXCEPT {one})"
-    )
-
-
-def _page(addr: str) -> str:
-    return f"(addr({addr}) >> 12 & {_PAGE_MASK})"
+    return differing(_at(trace, a, kernel), _at(trace, b, kernel))
 
 
 def _history(trace: str, addr: str, kernel: str = "NULL") -> str:
-    return (
-        f"SELECT {_COLUMNS} {_FROM} AND r.replay = replay_of({trace}, {kernel})"
-        f" AND {holding('v.page_node', _page(addr), PAGE_LEVELS)} AND v.vm_start <= addr({addr})"
-        f" AND v.vm_end > addr({addr})"
-    )
+    return held(f"replay_of({trace}, {kernel})", f"addr({addr})")
 
 
 def _between(trace: str, low: str, high: str, first: str, last: str, kernel: str = "NULL") -> str:
-    """By time where the range of time is narrow, else by address; checked exactly in both."""
-    a, b = f"seq_of({trace}, {first})", f"seq_of({trace}, {last})"
-    exact = (
-        f"v.vm_start < addr({high}) AND v.vm_end > addr({low}) AND v.born_seq <= {b}"
-        f" AND (v.died_seq IS NULL OR v.died_seq > {a})"
-    )
-    ways = [(f"{b} - {a} <= {_NARROW}", c) for c in overlapping("v.seq_node", a, b, SEQ_LEVELS)]
-    pages = (_page(low), _page(f"addr({high}) - 1"))
-    ways += [(f"{b} - {a} > {_NARROW}", c) for c in overlapping("v.page_node", *pages, PAGE_LEVELS)]
-    return " UNION ALL ".join(
-        f"SELECT {_COLUMNS} {_FROM} AND r.replay = replay_of({trace}, {kernel}) AND {guard} AND {way} AND {exact}"
-        for guard, way in ways
-    )
+    moments = (f"seq_of({trace}, {seq})" for seq in (first, last))
+    return overlapped(f"replay_of({trace}, {kernel})", f"addr({low})", f"addr({high})", *moments)
 
 
 FUNCTIONS: dict[str, Function] = {

@@ -45,4 +45,7 @@ def overlapping(column: str, first: str, last: str, levels: int) -> tuple[str, s
 
 def _ancestors(point: str, levels: int) -> str:
     rows = ", ".join(f"({level})" for level in range(levels + 1))
-    return f"SELECT (2 * (p >> column1) + 1) << column1 FROM (SELECT ({point}) AS p) CROSS JOIN (VALUES {rows})"
+    return (
+        f"SELECT (2 * (p >> column1) + 1) << column1 FROM (SELECT ({point}) AS p) AS point"
+        f" CROSS JOIN (VALUES {rows}) AS levels"
+    )

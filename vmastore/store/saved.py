@@ -41,7 +41,14 @@ def queries(store: Store) -> dict[str, Query]:
     with store._read() as connection:
         rows = connection.exec_driver_sql("SELECT name, sql FROM query_t ORDER BY name").fetchall()
     own = {row[0]: Query("(saved in this store)", row[1]) for row in rows}
-    return own | {name: query for name, query in LIBRARY.items() if name not in own}
+    return own | {name: _spelled(store, query) for name, query in LIBRARY.items() if name not in own}
+
+
+def _spelled(store: Store, query: Query) -> Query:
+    """A shipped query as the store's database understands it."""
+    if store.engine.dialect.name == "postgresql" and query.postgresql is not None:
+        return query._replace(sql=query.postgresql)
+    return query
 
 
 def find(store: Store, name: str) -> Query:

@@ -5,30 +5,19 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
 from functools import partial
-from typing import Any, NamedTuple
-
-from sqlalchemy.exc import SQLAlchemyError
+from typing import Any
 
 from vmastore.errors import StoreError
-from vmastore.store import postgresql
+from vmastore.store import pgquery
 from vmastore.store.engine import BUSY_SECONDS, read_only_uri, register
-from vmastore.store.moments import alive, expand
+from vmastore.store.moments import AsOf, alive, expand
 from vmastore.store.resolve import Resolver
 from vmastore.store.store import Store
 
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 _PRAGMAS = {"table_info", "table_list", "table_xinfo", "index_list", "database_list", "compile_options"}
 _STEPS = 10_000  # virtual machine steps between two looks at the clock
-
-
-class AsOf(NamedTuple):
-    """A moment: a trace (name or number) and the event after which it is; under `kernel`, if given."""
-
-    trace: str
-    seq: int
-    kernel: str | None = None
 
 
 def query(
@@ -45,9 +34,7 @@ def query(
     """
     expanded = expand(sql)
     if store.engine.dialect.name == "postgresql":
-        if as_of is not None or expanded != sql:
-            raise StoreError("time travel in SQL needs a SQLite store", hint="`vmastore replay TRACE@N` works in any")
-        return _postgresql(store, sql, params or {}, timeout)
+        return pgquery.query(store, sql, params or {}, timeout=timeout, as_of=as_of)
     resolver = Resolver(lambda: _open(store))
     connection = _open(store)
     resolver.register(connection)
@@ -76,49 +63,13 @@ class _Unknown(dict[str, Any]):
 
 def check(store: Store, sql: str) -> None:
     """Refuse a text that is no SELECT on this store, without running it. Raises StoreError."""
+    if store.engine.dialect.name == "postgresql":
+        expand(sql)
+        pgquery.check(store, sql)
+        return
     columns, rows = query(store, f"EXPLAIN {sql}", _Unknown())
     if not any(row[columns.index("opcode")] == "ResultRow" for row in rows):
         raise StoreError("the statement gives no rows", hint="`vmastore sql` reads only: write a SELECT")
-
-
-def _postgresql(
-    store: Store, sql: str, params: Mapping[str, Any], timeout: float | None
-) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-    try:
-        result = postgresql.query(store.engine, sql, params, timeout)
-    except SQLAlchemyError as error:
-        raise _refusal(_said(error), _of_server(timeout)) from None
-
-    def rows() -> Iterator[tuple[Any, ...]]:
-        try:
-            for row in result:
-                yield tuple(map(_plain, row))
-        except SQLAlchemyError as error:
-            raise _refusal(_said(error), _of_server(timeout)) from None
-        finally:
-            result.connection.close()
-
-    return list(result.keys()), rows()
-
-
-def _of_server(timeout: float | None) -> _Limit:
-    """The limit of a server, which keeps it itself."""
-    limit = _Limit(timeout)
-    limit.up = timeout is not None
-    return limit
-
-
-def _plain(value: Any) -> Any:
-    """A sum or an average of integers as a number: PostgreSQL's is a Decimal."""
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value
-
-
-def _said(error: SQLAlchemyError) -> Exception:
-    """The server's own first line; the cursor that the query is declared for is none of the user's business."""
-    text = str(getattr(error, "orig", None) or error).splitlines()[0]
-    return Exception(text.replace("canceling statement due to statement timeout", "interrupted"))
 
 
 def connect(store: Store, timeout: float | None = None) -> sqlite3.Connection:

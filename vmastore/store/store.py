@@ -21,6 +21,7 @@ from vmastore.events.upcasters import Step, steps_from
 from vmastore.store import migrate
 from vmastore.store.engine import check_file, make_engine, named, scan, stamp, to_url, writable
 from vmastore.store.guard import Guarded, explain, unfit
+from vmastore.store.postgresql import analyze
 from vmastore.store.reading import SELECT, event_chunks
 from vmastore.store.rows import COLUMNS, Names, event_rows
 from vmastore.store.spaces import AddressSpaces
@@ -336,6 +337,7 @@ class Store:
             if files:
                 connection.exec_driver_sql(_FILE, files)
             connection.exec_driver_sql("UPDATE trace_t SET complete=1 WHERE trace=?", (trace,))
+            analyze(connection, ("event_t",))
         self.set_header(trace, reader.header)
 
     # -- reading -----------------------------------------------------------------------------------
