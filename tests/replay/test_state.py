@@ -137,7 +137,7 @@ def test_every_field_is_accounted_for() -> None:
         "anon_vma", "attrs", "base", "chain", "label", "next", "prev", "unsure", "vm_end", "vm_start",
     }  # fmt: skip
     assert set(File.__slots__) == set(FILE_VALUES)
-    assert set(UffdCtx.__slots__) == {"features", "file", "released"}
+    assert set(UffdCtx.__slots__) == {"features", "file", "mm", "released"}
     assert set(AnonVma.__slots__) == {"number", "parent", "root"}
     assert set(VmaAttrs.__slots__) == {
         "_memo", "anon_delta", "anon_name", "close", "compat", "delta", "special", "table", "uffd", "vm_file",
@@ -149,7 +149,8 @@ def test_every_field_is_accounted_for() -> None:
     }  # fmt: skip
     assert set(vars(world.limits)) == {"_guests", "_spaces"}
     assert set(vars(Env(preset("6.18")))) == {
-        "rules", "config", "sticky", "table", "soft_dirty", "uffds", "zero_dev", "inferred", "faults", "fs_known",
+        "rules", "config", "sticky", "table", "soft_dirty", "uffds", "forked_uffds", "zero_dev", "inferred", "faults",
+        "fs_known",
     }  # fmt: skip
     world.mm(1)
     for name in MM_VALUES:  # plain values, which JSON keeps

@@ -36,7 +36,12 @@ def sound(report: Report) -> bool:
 
 @pytest.mark.parametrize(
     "sample",
-    ["vmafuzz/all-6.1.jsonl.gz", "vectors/two-seeds-6.12.txt", "maprec/ls.maprec.jsonl.gz"],
+    [
+        "vmafuzz/all-6.1.jsonl.gz",
+        "vectors/two-seeds-6.12.txt",
+        "maprec/ls.maprec.jsonl.gz",
+        "maprec/uffd-fork.maprec.jsonl.gz",
+    ],
 )
 def test_samples_of_real_kernels_are_reproduced(sample: str) -> None:
     """Small recordings that come with the tests have no difference at all."""

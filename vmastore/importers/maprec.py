@@ -129,7 +129,9 @@ class MaprecReader:
             args, file = self._attached(args, result, change)
         elif file is not None and call == "mmap" and result is not None:
             self._observe(file, result, change)
-        yield self._event(thread, call, args, result=result, errno=errno, file=file)
+        mm = self._files.uffd_mm.get(file or 0, 0) if call == "ioctl" else 0  # what it acts on, whoever inherited it
+        mm = mm if self._processes.in_use(mm) else thread.mm
+        yield self._event(thread, call, args, result=result, errno=errno, file=file, mm=mm)
         for uffd in released:
             yield self._released(thread, uffd)
         if change:

@@ -63,6 +63,10 @@ class Processes:
         thread.files.users -= 1
         return thread, self._use(thread.mm, -1)
 
+    def in_use(self, mm: int) -> bool:
+        """Whether a thread that is alive runs in that address space."""
+        return mm in self._users
+
     def siblings(self, thread: Thread) -> list[Thread]:
         """The other threads of its process."""
         return [other for other in self.threads.values() if other.pid == thread.pid and other is not thread]

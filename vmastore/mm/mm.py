@@ -49,6 +49,7 @@ class Env:
         self.table = AttrsTable(ignored)
         self.soft_dirty = VM_SOFTDIRTY if self.config.soft_dirty else 0
         self.uffds: dict[int, UffdCtx] = {}  # by open file description
+        self.forked_uffds: list[UffdCtx] = []  # made by fork (EVENT_FORK), not named by a call yet, oldest first
         self.zero_dev: str | None = None  # the device of kernel-made shmem files, once observed
         self.inferred = 0  # VMAs that must have existed but that no event made
         self.fs_known = True  # the kind of a file tells its file system (tmpfs or not)

@@ -95,13 +95,18 @@ class BaseAnon:
 
 
 class UffdCtx:
-    """struct userfaultfd_ctx: compared by identity."""
+    """struct userfaultfd_ctx: compared by identity.
 
-    __slots__ = ("features", "file", "released")
+    file: its open file description, 0 for one that fork made and no call has named yet. mm: the number of
+    the address space that it watches, which calls through it change, whoever makes them.
+    """
 
-    def __init__(self, file: int, features: int = 0) -> None:
+    __slots__ = ("features", "file", "mm", "released")
+
+    def __init__(self, file: int, features: int = 0, mm: int = 0) -> None:
         self.file = file
         self.features = features
+        self.mm = mm
         self.released = False
 
 

@@ -7,12 +7,12 @@ its own (it takes the trace's).
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EINVAL
+from errno import EINVAL, ENOMEM
 from typing import TYPE_CHECKING, Any
 
 from vmastore.events import Event, ObservedVma
 from vmastore.mm.mm import Mm
-from vmastore.mm.vma import File
+from vmastore.mm.vma import File, UffdCtx
 from vmastore.replay.baseline import load_image
 from vmastore.syscalls import uapi
 from vmastore.syscalls.brk import sys_brk
@@ -29,6 +29,7 @@ from vmastore.syscalls.prctl import as_observed, sys_prctl
 from vmastore.syscalls.process import dup_mmap
 from vmastore.syscalls.shm import sys_remap_file_pages, sys_shmat, sys_shmdt
 from vmastore.syscalls.userfaultfd import (
+    inherited_ctx,
     uffd_ctx,
     uffdio_api,
     uffdio_register,
@@ -120,18 +121,42 @@ def _prctl(world: World, mm: Mm, event: Event) -> int:
 
 def _ioctl(world: World, mm: Mm, event: Event) -> int | None:
     _, cmd, addr, length, mode, *rest = (*event.args, None, None, None, None, None)[:6]
+    if cmd == "USERFAULTFD_IOC_NEW":
+        _userfaultfd(world, mm, event)
+        return None
     if event.file is None or not isinstance(cmd, str) or not cmd.startswith("UFFDIO_"):
         return as_observed(mm) if cmd in ("UFFDIO_REGISTER", "UFFDIO_UNREGISTER") else None
     if cmd in ("UFFDIO_REGISTER", "UFFDIO_UNREGISTER") and (addr is None or length is None):
         return as_observed(mm)  # a range that the trace does not show
-    ctx = uffd_ctx(mm, event.file)
-    if cmd == "UFFDIO_REGISTER":
-        return uffdio_register(mm, ctx, addr, length, mode or 0)
-    if cmd == "UFFDIO_UNREGISTER":
-        return uffdio_unregister(mm, ctx, addr, length)
     if cmd == "UFFDIO_API":
         uffdio_api(mm, event.file, rest[0] or 0)
-    return None
+    if cmd not in ("UFFDIO_REGISTER", "UFFDIO_UNREGISTER"):
+        return None
+    ctx = inherited_ctx(mm, event.file)
+    watched = mm if ctx.mm == mm.number else world.mms.get(ctx.mm)
+    if watched is None:
+        return -ENOMEM  # mmget_not_zero(): it is gone
+    if watched is mm:
+        return _uffdio(mm, ctx, cmd, addr, length, mode or 0)
+    watched.observed, watched.expect_result, watched.expect_errno = mm.observed, mm.expect_result, mm.expect_errno
+    result = _uffdio(watched, ctx, cmd, addr, length, mode or 0)
+    mm.decisions += watched.decisions  # of this event, though of another address space
+    watched.decisions = []
+    return result
+
+
+def _uffdio(mm: Mm, ctx: UffdCtx, cmd: str, addr: int, length: int, mode: int) -> int:
+    if mm.fails(ENOMEM) and mm.map_count + 2 < mm.config.max_map_count:
+        return -ENOMEM  # not the map limit: mmget_not_zero() met an address space that is ending
+    if cmd == "UFFDIO_REGISTER":
+        return uffdio_register(mm, ctx, addr, length, mode)
+    return uffdio_unregister(mm, ctx, addr, length)
+
+
+def _userfaultfd(world: World, mm: Mm, event: Event) -> None:
+    """userfaultfd(2), or the ioctl of /dev/userfaultfd: the new one watches the caller's mm."""
+    if event.file is not None and not event.errno:
+        uffd_ctx(mm, event.file)
 
 
 def _release(world: World, mm: Mm, event: Event) -> None:
@@ -250,6 +275,7 @@ HANDLERS: dict[str, Handler] = {
     "set_mempolicy_home_node": _home_node,
     "prctl": _prctl,
     "ioctl": _ioctl,
+    "userfaultfd": _userfaultfd,
     "release": _release,
     "remap_file_pages": _remap_file_pages,
     "shmat": _shmat,

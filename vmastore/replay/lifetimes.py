@@ -13,7 +13,7 @@ from vmastore.replay.world import World
 from vmastore.store.nodes import page_node, seq_node
 
 # calls that make, end or change address spaces besides their own
-_WIDE = frozenset(("fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "release"))
+_WIDE = frozenset(("fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "release", "ioctl"))
 
 # vm_end, vm_flags, file (kind, path, inode), delta, name: what a VMA is, whatever maps of this kernel shows of it
 Facts = tuple[int, int, str | None, str | None, int | None, int, str | None]

@@ -24,7 +24,7 @@ from vmastore.mm.mm import Config, Env, Mm
 from vmastore.mm.vma import AnonVma, BaseAnon, File, Mempolicy, UffdCtx, Vma
 from vmastore.replay.world import World, config_of
 
-FORMAT = 2
+FORMAT = 3
 # what of an Mm is rebuilt from its VMAs, a cache, or handed over between two steps
 MM_STRUCTURE = frozenset(
     ("cached", "config", "decisions", "dirty", "env", "head", "index", "map_count", "pmds", "rules", "tail", "vmi")
@@ -73,6 +73,7 @@ def encode(world: World) -> bytes:
     for anon in _closure(anons):
         parents.append(0 if anon.parent is anon else anons[anon.parent])
     columns.add(parents)
+    forked = [uffds[ctx] for ctx in world.env.forked_uffds]
     for ctx in world.env.uffds.values():
         uffds[ctx]
     head = {
@@ -80,7 +81,8 @@ def encode(world: World) -> bytes:
         "mms": spaces,
         "chains": chain_rows,
         "policies": [list(p) for p in policies],
-        "uffds": [[c.file, c.features, c.released] for c in uffds],
+        "uffds": [[c.file, c.features, c.mm, c.released] for c in uffds],
+        "uffds_forked": forked,
         "uffd_of": [[file, uffds[ctx]] for file, ctx in world.env.uffds.items()],
         "env": [world.env.zero_dev, world.env.inferred],
         "config": _changed_config(world),
@@ -208,6 +210,7 @@ def decode(data: bytes, world: World) -> World:
             world.files[entry[0]] = files[entry[1] - 1]
     world.images.update({(dev, inode, path): files[n - 1] for dev, inode, path, n in head["images"]})
     world.env.uffds.update({file: uffds[n - 1] for file, n in head["uffd_of"]})
+    world.env.forked_uffds += [uffds[n - 1] for n in head["uffds_forked"]]
     world.env.zero_dev, world.env.inferred = head["env"]
     _set_config(world.env.config, head["config"])
     world.limits.restore(head["limits"], world.mms)
@@ -235,8 +238,8 @@ def _make_file(row: list[Any]) -> File:
     return file
 
 
-def _make_uffd(file: int, features: int, released: bool) -> UffdCtx:
-    ctx = UffdCtx(file, features)
+def _make_uffd(file: int, features: int, mm: int, released: bool) -> UffdCtx:
+    ctx = UffdCtx(file, features, mm)
     ctx.released = released
     return ctx
 

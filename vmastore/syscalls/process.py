@@ -13,7 +13,7 @@ from vmastore.mm.flags import (
 )
 from vmastore.mm.mm import Mm
 from vmastore.mm.unknown import UNSURE_FORKED, write_open
-from vmastore.mm.vma import AnonVma, Vma
+from vmastore.mm.vma import AnonVma, UffdCtx, Vma
 from vmastore.syscalls.uapi import UFFD_FEATURE_EVENT_FORK
 
 
@@ -31,22 +31,25 @@ def dup_mmap(parent: Mm, number: int, alive: Iterable[Mm]) -> Mm:
     child.rlimits, child.exec_rlimits = parent.rlimits, parent.exec_rlimits
     child.pmds = set(parent.pmds)
     chains = _ChainCounts(parent, alive)
+    watchers: dict[UffdCtx, UffdCtx] = {}
     last = child.head
     for vma in parent.vmas():
         if vma.attrs.vm_flags & VM_DONTCOPY:
             continue
-        copy = _copy(vma, chains)
+        copy = _copy(vma, chains, child, watchers)
         child.insert_after(last, copy)
         last = copy
     return child
 
 
-def _copy(vma: Vma, chains: _ChainCounts) -> Vma:
+def _copy(vma: Vma, chains: _ChainCounts, child: Mm, watchers: dict[UffdCtx, UffdCtx]) -> Vma:
     flags = vma.attrs.vm_flags & ~VM_LOCKED_MASK
     attrs = vma.attrs.with_flags(flags)
     ctx = attrs.uffd
     if ctx is not None and not ctx.features & UFFD_FEATURE_EVENT_FORK:
         attrs = attrs.with_uffd(flags & ~VM_UFFD_FLAGS, None)
+    elif ctx is not None:
+        attrs = attrs.with_uffd(flags, _watcher(ctx, child, watchers))
     copy = Vma(vma.vm_start, vma.vm_end, attrs, label=vma.label)
     copy.unsure = UNSURE_FORKED if write_open(vma) else 0
     if flags & VM_WIPEONFORK:
@@ -54,6 +57,15 @@ def _copy(vma: Vma, chains: _ChainCounts) -> Vma:
     elif vma.anon_vma is not None:
         copy.anon_vma, copy.chain = chains.fork(vma)
     return copy
+
+
+def _watcher(ctx: UffdCtx, child: Mm, watchers: dict[UffdCtx, UffdCtx]) -> UffdCtx:
+    """The context that watches the child as ctx does its parent: one of its own (dup_userfaultfd)."""
+    found = watchers.get(ctx)
+    if found is None:
+        found = watchers[ctx] = UffdCtx(0, ctx.features, child.number)
+        child.env.forked_uffds.append(found)
+    return found
 
 
 class _ChainCounts:

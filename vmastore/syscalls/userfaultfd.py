@@ -26,11 +26,24 @@ from vmastore.syscalls.common import unknown_fs, write_uffd
 
 
 def uffd_ctx(mm: Mm, file: int) -> UffdCtx:
-    """The context of an open file description, made at first sight."""
+    """The context of an open file description, made at first sight; it watches the mm of that moment."""
     found = mm.env.uffds.get(file)
     if found is None:
-        found = mm.env.uffds[file] = UffdCtx(file)
+        found = mm.env.uffds[file] = UffdCtx(file, mm=mm.number)
     return found
+
+
+def inherited_ctx(mm: Mm, file: int) -> UffdCtx:
+    """uffd_ctx() of a register or unregister: a description without UFFDIO_API is one that a fork event handed out.
+
+    Such events are read in the order of the forks, so the oldest that nobody named is taken.
+    """
+    env = mm.env
+    if file not in env.uffds and env.forked_uffds:
+        ctx = env.forked_uffds.pop(0)
+        ctx.file = file
+        env.uffds[file] = ctx
+    return uffd_ctx(mm, file)
 
 
 def uffdio_api(mm: Mm, file: int, features: int) -> int:

@@ -99,10 +99,12 @@ def _ioctl(tracker: Tracker, thread: Thread, call: Called) -> None:
     if args[1] == "USERFAULTFD_IOC_NEW" and _done(call):
         _new_uffd(tracker, thread, call, args, O_CLOEXEC)
         return
-    file = None
+    file = mm = None
     if args[1].startswith("UFFDIO_"):
         file = _uffd_of(tracker, thread, args[0], call.tokens[0])
-    tracker.event(thread, call, args, file)
+        mm = tracker.uffd_mm.get(file or 0)  # what it acts on, whoever inherited it
+        mm = mm if mm and tracker.processes.in_use(mm) else None
+    tracker.event(thread, call, args, file, mm=mm)
 
 
 def _uffd_of(tracker: Tracker, thread: Thread, fd: int, token: bytes) -> int | None:

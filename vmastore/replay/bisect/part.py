@@ -116,13 +116,14 @@ def take_over(target: World, source: World) -> None:
     env.uffds = {number: _context(ctx) for number, ctx in source.env.uffds.items()}
     env.zero_dev, env.inferred = source.env.zero_dev, source.env.inferred
     contexts = {id(ctx): env.uffds[number] for number, ctx in source.env.uffds.items()}
+    env.forked_uffds = [contexts.setdefault(id(ctx), _context(ctx)) for ctx in source.env.forked_uffds]
     target.mms = {number: _copy(mm, env, contexts) for number, mm in source.mms.items()}
     target.limits.restore(source.limits.state(source.mms), target.mms)
     target.oops = source.oops
 
 
 def _context(ctx: UffdCtx) -> UffdCtx:
-    copy = UffdCtx(ctx.file, ctx.features)
+    copy = UffdCtx(ctx.file, ctx.features, ctx.mm)
     copy.released = ctx.released
     return copy
 
