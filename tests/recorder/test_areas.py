@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vmastore.events.types import Event, ObservedVma
-from vmastore.recorder.areas import Areas
+from vmastore.recorder.areas import Areas, Piece
 
 BASE = 0x7F0000000000
 PAGE = 4096
@@ -144,3 +144,15 @@ def test_a_page_that_may_be_gone_faults_first_again() -> None:
     assert [areas.keep(BASE + n * PAGE, None, 7) for n in range(4)] == [None] * 4
     areas.apply(call("madvise", BASE + PAGE, 2 * PAGE, 4))
     assert [areas.keep(BASE + n * PAGE, None, 7) for n in (1, 2, 3)] == [None, None, "w"]
+
+
+def test_what_a_call_wrote_counts_once_a_piece() -> None:
+    """Of a range one address in each piece that was not known to be written; none where it cannot matter."""
+    areas = Areas()
+    areas.put(Piece(0x1000, 0x3000, writable=True, anon=True))
+    areas.put(Piece(0x3000, 0x5000, writable=True, anon=True, written=True))
+    areas.put(Piece(0x5000, 0x6000, writable=True, shared=True))
+    areas.put(Piece(0x8000, 0x9000, writable=True, anon=True))
+    assert areas.wrote(0x2FF0, 0x6000) == [0x2FF0, 0x6000, 0x8000], "0x6000: of what is not known"
+    assert areas.wrote(0x2FF0, 0x20) == [] and areas.wrote(0x1000, 0x10) == []
+    assert areas.keep(0x8000, "w") is None

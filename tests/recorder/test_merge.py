@@ -293,3 +293,21 @@ def test_a_tid_that_is_used_again_does_not_move_the_later_clone() -> None:
     lines = [EXEC, "7 2.0 brk(NULL) = 0x5000 <0.1>", "7 3.0 fork() = 8 <0.1>", "8 4.0 brk(NULL) = 0x5000 <0.1>"]
     events, merger, _ = merge(lines, [fault(1.8, 8, 0x7FFC0001F000)])
     assert calls(events) == [("execve", 7), ("brk", 7), ("fork", 7), ("brk", 8)] and merger.faults_nobody == 1
+
+
+def test_what_read_wrote_is_a_fault_and_read_is_no_event() -> None:
+    """Where the log has such calls: after the call's return, once a mapping, without any recorded fault."""
+    lines = [
+        EXEC,
+        "7 3.0 mmap(NULL, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7f0000000000 <0.1>",
+        "7 3.2 read(0x3, 0x7f0000000008, 0x1000 <unfinished ...>",
+        "8 3.3 brk(NULL) = 0x5000 <0.1>",
+        "7 3.4 <... read resumed>) = 0x10 <0.2>",
+        "7 3.6 read(0x3, 0x7f0000000008, 0x1000) = 0x10 <0.1>",
+        "7 3.8 munmap(0x7f0000000000, 8192) = 0 <0.1>",
+    ]
+    importer = StraceImporter(name="t", source="t", live=True)
+    events = list(Merger(importer, log_of(lines), Shots(), None, copies=True).events())
+    assert [event.call for event in events] == ["execve", "mmap", "brk", "fault", "munmap"]
+    assert events[3].args == (0x7F0000000000, 4096, "w", None, "kernel") and events[3].ts_ns == at(3.4)
+    assert [event.source_line for event in events] == [1, 2, 4, None, 7] and importer.skips() == []

@@ -308,6 +308,21 @@ class Areas:
             return "w"
         return "r" if access == "r" and self._first_of_block(piece, addr) else None
 
+    def wrote(self, addr: int, length: int) -> list[int]:
+        """The addresses, one a piece, at which a call's write of [addr, addr+length) can matter."""
+        found: list[int] = []
+        end = addr + length
+        while addr < end:
+            if self.keep(addr, "w") is not None:
+                found.append(addr)
+            piece = self.find(addr)
+            if piece is None:
+                above = self._above(addr)
+                addr = end if above is None else above.start
+            else:
+                addr = piece.end
+        return found
+
     def _outside(self, addr: int, access: str | None) -> str | None:
         above = self._above(addr)
         if above is None or not above.growsdown:

@@ -29,6 +29,7 @@ class Feed:
         self.layout: Layout | None = None
         self.why_not: str | None = None  # why there are no faults, or no better ones
         self.strace_pid = 0
+        self.copies = False  # the log has the calls of COPYING
         self.begin_ns = 0  # the first reading of the wall clock
         self.end: dict[str, Any] | None = None  # a Result; None: it has not ended, or not as it should
         self.late = 0  # marks that came after it had been said that all of their time had been given
@@ -108,7 +109,8 @@ class Feed:
         elif kind == tape.END:
             self.end = value
         elif kind == tape.LAYOUT:
-            layout, self.why_not, self.strace_pid = value
+            layout, self.why_not, self.strace_pid, *rest = value
+            self.copies = bool(rest and rest[0])
             self._started = True
             if layout is not None:
                 self.layout = Layout.from_json(layout)

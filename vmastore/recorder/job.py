@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from vmastore.recorder import tape
+from vmastore.recorder.perf import tells_writes
 from vmastore.recorder.requests import Requests
 from vmastore.recorder.result import Result, result_of
 from vmastore.recorder.session import Progress, Session
@@ -52,7 +53,8 @@ def run(
     requests: Requests | None = None,
 ) -> Result:
     """Record into the spool until the program has ended, or the process was let go. Raises RecordError."""
-    command = Strace().command(spool.fifo_path, job.hold, seccomp=job.seccomp, target=job.target)
+    copies = job.faults and not tells_writes()
+    command = Strace().command(spool.fifo_path, job.hold, seccomp=job.seccomp, target=job.target, copies=copies)
     session = Session(
         command,
         spool,
@@ -64,6 +66,7 @@ def run(
         env=job.env,
         cwd=job.cwd,
         requests=requests,
+        copies=copies,
     )
     session.run()
     found = result_of(session)

@@ -20,6 +20,7 @@ from vmastore.importers.faults import Fault, Locked
 from vmastore.importers.strace import StraceImporter
 from vmastore.mm.flags import PAGE_MASK, PAGE_SIZE
 from vmastore.recorder.areas import Areas
+from vmastore.recorder.copies import Copies, is_copy
 from vmastore.recorder.loglines import Log, LogLine, Quiet, born_of
 from vmastore.recorder.marks import NEVER, Mark, Marks, Passed
 from vmastore.recorder.proc import parse_raw
@@ -63,8 +64,10 @@ class Merger:
         *,
         thp: str = "madvise",
         ignore: Iterable[int] = (),
+        copies: bool = False,
     ) -> None:
         """marks: None where there are neither faults nor locks. ignore: threads whose faults are nobody's (strace).
+        copies: the log has the calls of COPYING, raw.
 
         The sources are read no further than is needed, so that they can be those of a program that still
         runs. What comes out does not depend on how far they had got when they were read.
@@ -81,6 +84,7 @@ class Merger:
         self._at = LogLine(1, 0, b"", 0, "", 0, 0, False, False)  # the line whose turn it is
         self._fed = True  # it has been taken already
         self._marked = marks is not None
+        self._copies = Copies() if copies else None
         self._areas: dict[int, Areas] = {}  # by mm
         self._known: set[int] = set()  # threads seen
         self._busy: dict[int, str] = {}  # threads in a call: which
@@ -153,25 +157,51 @@ class Merger:
         if line is self._at:
             self._fed = True
         self._known.add(tid)
-        if self._batch and (line.number != self._next_line or len(self._batch) >= _BATCH):
-            self._flush()
-        if not self._batch:
-            self._importer.number, self._importer.offset = line.number - 1, line.offset
-        self._batch.append(_without_result(line) if self._final else line.text)
-        self._next_line = line.number + 1
-        if line.begins:
-            self._busy[tid] = name
-        elif tid in self._busy:
-            del self._busy[tid]
+        if self._copies is not None and is_copy(name):
+            self._copy(line, self._copies)
+            return
+        self._feed(line)
+        self._goes(line)
         if name in _EXECS:
             self._execs(line)
         if not name:  # an end, a signal
             self._flush()
             if not self._importer.pid_of(tid):
                 self._known.discard(tid)
-        if tid in self._waiting and not line.begins:
-            for fault in self._waiting.pop(tid):
+        self._came_back(line)
+
+    def _feed(self, line: LogLine) -> None:
+        """Let the importer read a line, soon."""
+        if self._batch and (line.number != self._next_line or len(self._batch) >= _BATCH):
+            self._flush()
+        if not self._batch:
+            self._importer.number, self._importer.offset = line.number - 1, line.offset
+        self._batch.append(_without_result(line) if self._final else line.text)
+        self._next_line = line.number + 1
+
+    def _goes(self, line: LogLine) -> None:
+        """A thread begins a call, or has returned from it."""
+        if line.begins:
+            self._busy[line.tid] = line.name
+        else:
+            self._busy.pop(line.tid, None)
+
+    def _came_back(self, line: LogLine) -> None:
+        """The faults that waited for the thread's call."""
+        if line.tid in self._waiting and not line.begins:
+            for fault in self._waiting.pop(line.tid):
                 self._emit(fault)
+
+    def _copy(self, line: LogLine, copies: Copies) -> None:
+        """A line of a call that is no event, but writes to memory: what it wrote is."""
+        self._goes(line)
+        wrote = copies.written(line.tid, line.name, line.text, begins=line.begins, ends=line.ends)
+        if wrote is not None:
+            self._flush()
+            mm = self._importer.mm_of(line.tid)
+            for addr in self._area(mm).wrote(*wrote) if mm else ():
+                self._fault(mm, line.tid, line.time_ns, addr, "w", "kernel")
+        self._came_back(line)
 
     def _execs(self, line: LogLine) -> None:
         """From an exec on, until it is observed, faults are of the image that the observation shows."""
@@ -192,7 +222,7 @@ class Merger:
             self._out.append(event)
             if event.call in _LIFE or event.call == "exit":
                 self._lives(event)
-            elif self._marked and event.mm:
+            elif (self._marked or self._copies is not None) and event.mm:
                 self._area(event.mm).apply(event)
 
     def _advance(self, tid: int) -> None:
@@ -280,11 +310,12 @@ class Merger:
         if access is None:
             return
         self.faults_kept += 1
-        args = (fault.addr & PAGE_MASK, PAGE_SIZE, access, None, fault.source)
+        self._fault(mm, tid, fault.time_ns, fault.addr, access, fault.source)
+
+    def _fault(self, mm: int, tid: int, time_ns: int, addr: int, access: str, source: str) -> None:
+        args = (addr & PAGE_MASK, PAGE_SIZE, access, None, source)
         pid = self._importer.pid_of(tid)
-        self._out.append(
-            self._importer.emit("fault", mm=mm, pid=pid, tid=tid, ts_ns=fault.time_ns, args=args, result=None)
-        )
+        self._out.append(self._importer.emit("fault", mm=mm, pid=pid, tid=tid, ts_ns=time_ns, args=args, result=None))
 
     # -- observations
 

@@ -132,6 +132,15 @@ class Perf:
         self._buffers, self._descriptors = [], []
 
 
+def tells_writes() -> bool:
+    """Whether this process may have faults recorded that tell writes from reads, the kernel's own among them."""
+    perf = Perf()
+    perf.start(os.getpid())
+    mode = perf.mode
+    perf.stop()
+    return mode is not None and mode.tells_writes
+
+
 def _events(mode: Mode) -> tuple[list[Event], Layout]:
     """What to count. Raises OSError where a tracepoint is not there or may not be read."""
     if not mode.tells_writes:

@@ -87,7 +87,7 @@ def _faults(session: Session) -> tuple[str, list[str]]:
     if perf is None:
         return "none", ["page faults were not recorded"]
     if perf.mode is None:
-        return "none", [f"no page faults: {perf.why_not}"]
+        return "partial", [f"no page faults ({perf.why_not}) but what read and the like wrote"]
     if not perf.mode.tells_writes:
         return "partial", [f"page faults without a difference between write and read: {perf.why_not}"]
     return "recorded", []

@@ -42,7 +42,8 @@ class Session:
 
     command: strace's, writing to `spool.fifo_path`. attached: the process it attaches to, None: it starts
     one. duration_s: when to detach, counted from when all its threads are traced. requests: what is to be
-    done when a user asks to stop. `run()` returns when the log has ended.
+    done when a user asks to stop. copies: the command traces the calls of COPYING. `run()`
+    returns when the log has ended.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class Session:
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
         requests: Requests | None = None,
+        copies: bool = False,
     ) -> None:
         self.spool = spool
         self.watch = Watch(launched=attached is not None)
         self.perf = Perf() if faults else None
         self.attached = attached
+        self.copies = copies
         self.status = 0  # strace's, which is the program's: negative for a signal
         self.interrupted = False
         self.wall_s = 0.0
@@ -84,7 +87,7 @@ class Session:
         self._process = subprocess.Popen(list(command), env=env, cwd=cwd, start_new_session=own_session)
         self.pid = self._process.pid
         self.holder = Holder(self.pid, self.watch, spool, self._drain)
-        self._time = Timekeeper(self.pid, self.watch, spool, self.perf)
+        self._time = Timekeeper(self.pid, self.watch, spool, self.perf, copies=copies)
         self._fifo = -1
 
     def run(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vmastore.errors import RecordError
+from vmastore.recorder.copies import COPYING
 
 _NO_STRACE = "strace is not installed"
 _INSTALL = "Install it: apt-get install strace (Debian, Ubuntu), dnf install strace (Fedora)."
@@ -44,12 +45,17 @@ class Strace:
         self.path = path
         self.version = _version(path)
 
-    def command(self, output: Path, hold: Hold, *, seccomp: bool, target: Sequence[str]) -> list[str]:
-        """The command line. target: what to trace, `-p PID` or a command and its arguments."""
+    def command(
+        self, output: Path, hold: Hold, *, seccomp: bool, target: Sequence[str], copies: bool = False
+    ) -> list[str]:
+        """The command line. target: what to trace, `-p PID` or a command and its arguments.
+
+        copies: trace the calls of COPYING too, with their raw arguments.
+        """
         line = [self.path, "-f", "-q", "-y", "-s", "256", "-o", str(output), *self._times()]
         if seccomp and target[0] != "-p" and self.version >= (5, 3):
             line.append("--seccomp-bpf")
-        line += ["-e", f"trace={_TRACED}"]
+        line += ["-e", f"trace={_TRACED},{COPYING}", "-e", f"raw={COPYING}"] if copies else ["-e", f"trace={_TRACED}"]
         line += ["-e", f"inject=execve,?execveat:delay_exit={hold.exec_us}"]
         line += ["-e", f"inject=exit_group:delay_enter={hold.exit_us}"]
         return line + list(target)

@@ -22,7 +22,9 @@ _IDLE_S = 1.0  # how often it is said while nothing happens
 class Timekeeper:
     """Hands over perf's records, and says what is complete up to which moment."""
 
-    def __init__(self, strace_pid: int, watch: Watch, spool: Spool, perf: Perf | None) -> None:
+    def __init__(self, strace_pid: int, watch: Watch, spool: Spool, perf: Perf | None, *, copies: bool) -> None:
+        """copies: the log has the calls of COPYING."""
+        self._copies = copies
         self._strace = strace_pid
         self._watch = watch
         self._spool = spool
@@ -40,7 +42,7 @@ class Timekeeper:
             perf.start(pid)
         layout = perf.layout.to_json() if perf is not None and perf.layout is not None else None
         why_not = perf.why_not if perf is not None else None
-        self._spool.tape.put(tape.LAYOUT, json.dumps([layout, why_not, self._strace]).encode())
+        self._spool.tape.put(tape.LAYOUT, json.dumps([layout, why_not, self._strace, self._copies]).encode())
 
     def descriptors(self) -> list[int]:
         """What is ready to be read when perf's buffers fill."""

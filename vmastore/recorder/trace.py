@@ -131,7 +131,8 @@ class RecordedTrace:
         thp = str(self._header.config.get("thp", "madvise"))
         marks = feed.marks() if feed.layout is not None else None
         ignore = (feed.strace_pid,) if feed.strace_pid else ()
-        self.merger = Merger(self.importer, Log(feed.lines()), feed.shots, marks, thp=thp, ignore=ignore)
+        log = Log(feed.lines())
+        self.merger = Merger(self.importer, log, feed.shots, marks, thp=thp, ignore=ignore, copies=feed.copies)
         paths = Paths(feed.begin_ns)
         for events in self.merger.batches():
             for event in events:
