@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from vmastore.recorder import proc
+from vmastore.recorder import proc, rights
 from vmastore.recorder.spool import Shot, Spool
 from vmastore.recorder.watch import CHANGES_VMAS, Point, Watch
 
@@ -75,6 +75,7 @@ class Holder:
         self.missed: list[Point] = []  # the process was gone before it could be read
         self.late = 0  # observations taken when the process had gone on already
         self.unread: set[int] = set()  # processes that may not be read
+        self.withheld: list[rights.Withheld] = []  # by programs executed
 
     def take(self, points: list[Point]) -> None:
         """Observe each point's process; points that turn up meanwhile are taken too."""
@@ -209,7 +210,10 @@ class Holder:
             return
         self.late += not held
         place = (time.time_ns(), self._spool.size, flights.done, flights.doubtful)
-        facts = (raw.steady, proc.start_brk_of(pid))
+        lost = rights.withheld(pid) if point.kind == "exec" else None
+        if lost is not None:
+            self.withheld.append(lost)
+        facts = (raw.steady, proc.start_brk_of(pid), lost)
         self._spool.add_shot(Shot(point.kind, point.tid, pid, *place, *facts), raw.text)
 
     def _miss(self, point: Point) -> None:

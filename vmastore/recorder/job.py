@@ -19,7 +19,6 @@ class Job(NamedTuple):
     """What to record; all of it can be written as JSON.
 
     target: what strace is to trace, `-p PID` or a command and its arguments. attached: the process of `-p`.
-    notes: what is known of it beforehand.
     """
 
     target: list[str]
@@ -32,7 +31,6 @@ class Job(NamedTuple):
     env: dict[str, str] | None = None
     cwd: str | None = None
     spool_dir: str | None = None
-    notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As one JSON document."""
@@ -42,7 +40,7 @@ class Job(NamedTuple):
     def from_json(cls, text: str) -> Job:
         """What `to_json` gave."""
         value: dict[str, Any] = json.loads(text)
-        return cls(**(value | {"hold": Hold(*value["hold"]), "notes": tuple(value["notes"])}))
+        return cls(**(value | {"hold": Hold(*value["hold"])}))
 
 
 def run(
@@ -69,8 +67,7 @@ def run(
         copies=copies,
     )
     session.run()
-    found = result_of(session)
-    result = found._replace(notes=[*job.notes, *found.notes])
+    result = result_of(session)
     spool.tape.put(tape.END, json.dumps(result.to_json()).encode())
     spool.finish()
     return result

@@ -345,6 +345,9 @@ class Merger:
             self._note(shot, mm, "observation", {"in_flight": shot.doubtful, "steady": shot.steady})
         self._add(shot, mm, "maps", (kind, len(lines), None, [list(line) for line in lines]))
         heap = [line.end for line in lines if line.name == "[heap]"]
+        if shot.withheld is not None:
+            path, rights = shot.withheld
+            self._note(shot, mm, "rights-withheld", {"path": path, "kind": rights})
         if shot.kind == "attach" and shot.start_brk:  # a program that starts asks for it itself
             brk = {"start_brk": shot.start_brk, "brk": max(heap, default=shot.start_brk)}
             self._note(shot, mm, "brk", brk)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -66,7 +65,6 @@ def of_command(
         env=None if env is None else dict(env),
         cwd=None if cwd is None else str(cwd),
         spool_dir=spool_dir,
-        notes=tuple(_setuid_note(target[4])),
     )
     return Plan(job, _header(name, shlex.join(argv), None, faults), {})
 
@@ -109,11 +107,3 @@ def _header(name: str, source: str, pid: int | None, faults: bool) -> TraceHeade
     return TraceHeader(
         name, source, "record", system.release, system.version, config, "partial" if faults else "none", None
     )
-
-
-def _setuid_note(path: str) -> list[str]:
-    """A word about a program that should run with another user's rights, and cannot under a tracer."""
-    mode = os.stat(path).st_mode
-    if os.geteuid() == 0 or not mode & (stat.S_ISUID | stat.S_ISGID):
-        return []
-    return [f"{path} is setuid, which does not work under strace: it ran with its caller's rights (record as root)"]

@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from typing import Any, NamedTuple
 
+from vmastore.recorder import rights
 from vmastore.recorder.session import Session
 
 
@@ -100,6 +101,9 @@ def _misses(session: Session) -> list[str]:
         notes.append(f"{count} observations at {kind} were missed")
     if holder.late:
         notes.append(f"{holder.late} observations at exec were made late")
+    lost = rights.note(holder.withheld)
+    if lost is not None:
+        notes.append(lost)
     if holder.unread:
         notes.append(f"{len(holder.unread)} processes could not be read (another user's, or setuid)")
     return notes

@@ -28,6 +28,7 @@ class Shot(NamedTuple):
     doubtful: list[int]  # threads whose call in flight may or may not have
     steady: bool  # maps was the same before and after
     start_brk: int  # where the heap begins; 0: may not be read
+    withheld: tuple[str, str] | None = None  # path and kind of rights that the executed program did not get
 
 
 class Spool:
