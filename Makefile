@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 NIGHTLY ?= 500
 
-.PHONY: compiled demo test test-postgresql crash nightly fuzz check lint types bench docs clean
+.PHONY: compiled demo test test-postgresql crash nightly fuzz check lint types bench growth docs clean
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (PYTHON=… names one)"; exit 1; }
@@ -45,6 +45,12 @@ fuzz: $(STAMP)  ## 200,000 mutated logs: an error or a counted skip, never a tra
 
 bench: $(STAMP)  ## speed, each figure with its baseline in the same run; BENCH="--quick --json FILE"
 	$(BIN)/python -m benchmarks $(BENCH)
+
+growth: $(STAMP)  ## how times grow with events and VMAs: docs/growth.md and its figure; GROWTH=--nightly to 1e7 events
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	mkdir -p build
+	$(BIN)/python -m benchmarks.growth $(GROWTH) --json build/growth.json
+	$(BIN)/python -m benchmarks.plot build/growth.json --write docs/growth.md
 
 compiled: $(STAMP)  ## the domain compiled by mypyc into build/compiled, and its tests run against that
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77"

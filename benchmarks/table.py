@@ -15,7 +15,6 @@ from typing import Any
 from benchmarks.rows import Goal, Row, from_json
 
 _HEAD = ("job", "build", "ours", "baseline", "ratio", "goal", "met")
-_MARKS = ("<!-- benchmarks -->", "<!-- /benchmarks -->")
 _MET = {True: "yes", False: "**no**", None: ""}
 
 
@@ -41,18 +40,23 @@ def cells(row: Row) -> tuple[str, ...]:
     return row.job, row.build, f"{number(row.ours)} {row.unit}", base, number(row.ratio), goals, _MET[row.met]
 
 
+def heading(document: dict[str, Any]) -> str:
+    """The same, and which run."""
+    return f"{where(document)}; {document['mode']} run."
+
+
 def _rows(document: dict[str, Any]) -> list[Row]:
     return [from_json(row) for row in document["rows"]]
 
 
-def heading(document: dict[str, Any]) -> str:
+def where(document: dict[str, Any]) -> str:
     """What the run was made on."""
     machine = document["machine"]
-    load = f"load {machine['load'][0]} at the start, {document['load_at_the_end'][0]} at the end"
     return (
-        f"{machine['when'][:16].replace('T', ' ')} UTC, {machine['cpu']}, {machine['cores']} cores, {load};"
-        f" Linux {machine['kernel']}, Python {machine['python']}, SQLite {machine['sqlite']}, vmastore"
-        f" {machine['vmastore']}; {document['mode']} run."
+        f"{machine['when'][:16].replace('T', ' ')} UTC, {machine['cpu']}, {machine['cores']} cores, load"
+        f" {machine['load'][0]} at the start and {document['load_at_the_end'][0]} at the end;"
+        f" Linux {machine['kernel']}, Python {machine['python']}, SQLite {machine['sqlite']},"
+        f" vmastore {machine['vmastore']}"
     )
 
 
@@ -76,12 +80,12 @@ def plain(document: dict[str, Any]) -> str:
     return "\n".join([heading(document), *lines, *filter(None, [_note(document)])])
 
 
-def written(page: str, table: str) -> str:
-    """The page with its table replaced. Raises ValueError where it has no place for one."""
-    start, end = map(re.escape, _MARKS)
-    made, places = re.subn(f"{start}.*{end}", lambda _: f"{_MARKS[0]}\n{table}{_MARKS[1]}", page, flags=re.DOTALL)
+def written(page: str, table: str, name: str = "benchmarks") -> str:
+    """The page with its table of that name replaced. Raises ValueError where it has no place for one."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    made, places = re.subn(f"{start}.*{end}", lambda _: f"{start}\n{table}{end}", page, flags=re.DOTALL)
     if places != 1:
-        raise ValueError(f"{places} places between {_MARKS[0]} and {_MARKS[1]}: one is needed")
+        raise ValueError(f"{places} places between {start} and {end}: one is needed")
     return made
 
 
