@@ -178,6 +178,11 @@ def below_a_dax_mapping(p: Process) -> object:
     return p.lines(0, 2)
 
 
+def guard_of_a_file(p: Process) -> object:
+    p.mmap(0, 2, RW, 0, p.open())
+    return p.madvise(0, 1, uapi.MADV_GUARD_INSTALL)
+
+
 def guard_install(p: Process) -> object:
     p.mmap(0, 1)
     return p.madvise(0, 1, uapi.MADV_GUARD_INSTALL)
@@ -306,6 +311,7 @@ TABLE = {
     "mdwe": Shown(mdwe, (-EINVAL, 0), (0, -EACCES)),
     "mprotect-drops-account": Shown(unwritten_made_read_only, "[0-1 r--p][1-2 r--p]", "[0-2 r--p]"),
     "guard-install": Shown(guard_install, -EINVAL, 0),
+    "guard-any-mapping": Shown(guard_of_a_file, -EINVAL, 0),
     "process-madvise-self": Shown(advise_self, (-EINVAL, ONE), (4096, APART)),
     "populate-walks-vmas": Shown(populate_over_a_hole, (-ENOMEM, "W w"), (-ENOMEM, "W W")),
     "weighted-interleave": Shown(weighted, -EINVAL, 0),

@@ -64,7 +64,11 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         ("fault", BASE + 24 * PAGE, 2 * PAGE, "r", None, "user"),
     ],
     "advice": [anon(0, 8), advise(1, 2, 15), advise(3, 1, 16), advise(2, 3, 10), advise(0, 8, 11), advise(5, 9, 16)],
-    "guard": [anon(0, 8), advise(0, 1, 102), advise(4, 1, 102), advise(4, 1, 103), protect(7, 1, NONE)],
+    "guard": [
+        anon(0, 8), advise(0, 1, 102), advise(4, 1, 102), advise(4, 1, 103), protect(7, 1, NONE), write(0, 8),
+        move(0, 2, 2, 3, 20), write(20, 2), ("fork", 0, 2), write(20, 2), advise(20, 1, 4), write(20),
+        unmap(20, 1), anon(20, 1), write(20),
+    ],
     "policy": [anon(0, 4), ("mbind", BASE, PAGE, 2, 1, 8, 0), ("mbind", BASE, 4 * PAGE, 0, None, 0, 0)],
     "lock-and-seal": [anon(0, 4), ("mlock2", BASE, PAGE, 1), ("munlock", BASE, PAGE),
         ("mseal", BASE, PAGE, 0), unmap(0, 2)],
@@ -77,7 +81,6 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         ("prctl", 0x53564D41, 0, BASE, PAGE, 0, None)],
     "stack": [anon(8, 2, 3, 0x132), ("stack_grow", BASE + 5 * PAGE), write(5)],
 }  # fmt: skip
-GUARDS = (102, 103)  # MADV_GUARD_INSTALL, MADV_GUARD_REMOVE
 _FILE = {"shmat": 4, "ioctl": 9, "release": 9}
 
 
@@ -176,8 +179,8 @@ def walk(seed: int, rules: RuleSet) -> MemoryTrace:
     mm = 1
     for _ in range(60):
         name, args = chooser.next([list(observe(world.mms[mm], vma)) for vma in world.mms[mm].vmas()])
-        if (name == "ioctl" and mm > 1) or name == "fork" or (name == "madvise" and args[2] in GUARDS):
-            continue  # a userfaultfd stays with the process that made it; which pages are guards, no VMA tells
+        if (name == "ioctl" and mm > 1) or name == "fork":
+            continue  # a userfaultfd stays with the process that made it
         if rng.random() < 0.02:
             name, args = "fork", [0, mm + 1]
         file = args[4] if name == "mmap" and args[4] > 0 else 9 if name == "ioctl" else None

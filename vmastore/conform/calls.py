@@ -38,6 +38,32 @@ SCRIPTS: dict[str, list[Call]] = {
         ("prctl", [67, 0, 0, 0, 0]),
         ("mprotect", [BASE + 5 * PAGE, PAGE, 1]),
     ],
+    "guard pages": [
+        ("mmap", [BASE, 8 * PAGE, 3, 0x32, -1, 0]),
+        ("fault", [BASE + 2 * PAGE, PAGE, "w", None, "kernel"]),
+        ("madvise", [BASE + 2 * PAGE, 2 * PAGE, 102]),
+        *(("fault", [BASE + n * PAGE, PAGE, "r", None, "kernel"]) for n in range(1, 5)),
+        ("madvise", [BASE, 8 * PAGE, 4]),  # DONTNEED keeps them
+        ("fault", [BASE + 2 * PAGE, PAGE, "r", None, "kernel"]),
+        ("madvise", [BASE, 8 * PAGE, 23]),  # so does POPULATE_WRITE, which fails
+        ("mprotect", [BASE + 3 * PAGE, 3 * PAGE, 1]),
+        ("mprotect", [BASE + 3 * PAGE, 3 * PAGE, 3]),
+        ("fault", [BASE + 3 * PAGE, PAGE, "w", None, "kernel"]),
+        ("mremap", [BASE + 2 * PAGE, 4 * PAGE, 4 * PAGE, 3, BASE + 20 * PAGE]),  # they move
+        *(("fault", [BASE + n * PAGE, PAGE, "w", None, "kernel"]) for n in (20, 21, 22)),
+        ("mremap", [BASE + 20 * PAGE, 4 * PAGE, 4 * PAGE, 7, BASE + 30 * PAGE]),  # the source has none then
+        *(("fault", [BASE + n * PAGE, PAGE, "w", None, "kernel"]) for n in (20, 21, 30, 31, 32)),
+        ("mlock", [BASE + 30 * PAGE, 4 * PAGE]),  # locked, though the pages could not be faulted in
+        ("madvise", [BASE + 33 * PAGE, PAGE, 102]),
+        ("madvise", [BASE + 31 * PAGE, PAGE, 103]),
+        *(("fault", [BASE + n * PAGE, PAGE, "w", None, "kernel"]) for n in (30, 31)),
+        ("munmap", [BASE + 30 * PAGE, PAGE]),
+        ("mmap", [BASE + 30 * PAGE, PAGE, 3, 0x32, -1, 0]),  # a new page is no guard page
+        ("fault", [BASE + 30 * PAGE, PAGE, "w", None, "kernel"]),
+        ("mmap", [BASE + 40 * PAGE, 4 * PAGE, 1, 2 | 0x10, 1, 0]),
+        ("madvise", [BASE + 41 * PAGE, PAGE, 102]),  # of a file
+        *(("fault", [BASE + n * PAGE, PAGE, "r", None, "kernel"]) for n in (40, 41)),
+    ],
 }
 
 
@@ -60,7 +86,7 @@ class Chooser:
     def next(self, lines: list[list[Any]]) -> Call:
         """The next call. Touches go only where they are permitted and nobody waits for them."""
         rng = self.rng
-        if rng.random() < 0.04:
+        if rng.random() < 0.06:
             return self._rare(lines)
         kind = rng.random()
         start, length = self._range(lines)
@@ -96,7 +122,7 @@ class Chooser:
         rng = self.rng
         start, length = self._range(lines)
         kind = rng.random()
-        if kind < 0.25 and self.forks < MOST_FORKS and self.mm < 64:
+        if kind < 0.15 and self.forks < MOST_FORKS and self.mm < 64:
             self.forks += 1
             return "fork", [_SIGCHLD, 64 * self.mm + self.forks]
         if kind < 0.6 or not self.shm:

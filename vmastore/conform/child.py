@@ -53,7 +53,7 @@ def _random(kernel: Kernel, chooser: Chooser, count: int) -> None:
                 _random(kernel, chooser.child(number), _CHILD_CALLS)
                 _exit(number)
             continue
-        lines = _step(kernel, chooser.mm, name, args) or lines
+        lines = _step(kernel, chooser.mm, name, args)
 
 
 def _repeat(kernel: Kernel, calls: list[list[Any]], mm: int) -> None:
@@ -67,7 +67,7 @@ def _repeat(kernel: Kernel, calls: list[list[Any]], mm: int) -> None:
                 _repeat(kernel, calls[n + 1 :], args[1])
                 _exit(args[1])
         elif name != "fault" or touches(lines, args):
-            lines = _step(kernel, mm, name, args) or lines
+            lines = _step(kernel, mm, name, args)
 
 
 def _fork(mm: int, args: list[Any]) -> bool:
@@ -94,11 +94,9 @@ def _names(kernel: Kernel) -> bool:
     return errno == 0
 
 
-def _step(kernel: Kernel, mm: int, name: str, args: list[Any]) -> list[list[Any]] | None:
-    """The arena after a call; None for an access that a page refused, which is no step."""
+def _step(kernel: Kernel, mm: int, name: str, args: list[Any]) -> list[list[Any]]:
+    """The arena after a call."""
     result, errno = kernel.call(name, args)
-    if name == "fault" and errno:
-        return None
     lines = arena()
     _print({"mm": mm, "call": name, "args": args, "result": result, "errno": errno, "arena": lines})
     return lines

@@ -167,7 +167,7 @@ def _run(name: str, facts: dict[str, Any], steps: list[dict[str, Any]]) -> Run:
                 if call == "mmap" and args[4] > 0
                 else None
             )
-            run.add(call, tuple(args), None if call == "fault" else step["result"], step["errno"], file, mm)
+            run.add(call, tuple(args), step["result"], step["errno"], file, mm)
             if name not in BATTERIES and call != "exit":
                 run.steps.append([mm, call, args])
         if "arena" in step:

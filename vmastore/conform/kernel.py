@@ -113,10 +113,12 @@ class Kernel:
         return syscall(NUMBERS[name], *args[:6])
 
     def _touch(self, addr: int, write: bool) -> tuple[int | None, int]:
-        """Let the kernel access a byte: what a page does not allow is EFAULT then, and no signal."""
-        if write:
-            return syscall(_READ, self.zero, addr, 1)
-        return syscall(_PWRITE, self.sink, addr, 1, 0)
+        """Let the kernel access a byte: what a page does not allow is EFAULT then, and no signal.
+
+        Returns how many pages refused, as a `fault` event's result says it, and 0.
+        """
+        _, errno = syscall(_READ, self.zero, addr, 1) if write else syscall(_PWRITE, self.sink, addr, 1, 0)
+        return int(errno != 0), 0
 
     def _ioctl(self, args: list[Any]) -> tuple[int | None, int]:
         _, cmd, start, length, mode, *_ = args

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vmastore.mm.flags import TASK_SIZE, VM_MAYBE_GUARD, VM_SOFTDIRTY
+from vmastore.mm.guards import Guards
 from vmastore.mm.index import VmaIndex
 from vmastore.mm.outcome import Decision
 from vmastore.mm.rules import RuleSet
@@ -76,6 +77,7 @@ class Mm:
         "exec_rlimits",
         "expect_errno",
         "expect_result",
+        "guards",
         "head",
         "index",
         "inferred",
@@ -122,6 +124,7 @@ class Mm:
         self.mdwe = False
         self.persona = 0
         self.pmds: set[int] = set()  # 2 MiB regions whose page table exists
+        self.guards = Guards()  # which pages are guard pages
         self.decisions: list[Decision] = []
         self.dirty: list[Vma] | None = None
         self.vmi = VmaIterator(self)
@@ -274,6 +277,7 @@ class Mm:
         for vma in list(self.vmas()):
             self.remove(vma)
         self.pmds.clear()
+        self.guards = Guards()
 
     def kernel_file(self, path: str, size: int) -> File:
         """The file that the kernel makes for shared anonymous memory (shmem_zero_setup). size: bytes."""

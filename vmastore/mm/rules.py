@@ -158,6 +158,12 @@ class RuleSet(Bugs):
         "mm: add MADV_GUARD_INSTALL",
         "madvise knows MADV_GUARD_INSTALL, which gives an anonymous VMA its anon_vma; before, EINVAL.",
     )
+    guard_any_mapping: bool = switch(
+        (6, 15, 0),
+        "mm: allow guard regions in file-backed and read-only mappings",
+        "MADV_GUARD_INSTALL and _REMOVE take any mapping but special and huge ones; before, anonymous ones that may "
+        "be written, else EINVAL.",
+    )
     process_madvise_self: bool = switch(
         (6, 13, 0),
         "mm/madvise: allow process_madvise() on the own mm with any advice",

@@ -25,6 +25,7 @@ def clone_mm(mm: Mm) -> Mm:
     copy.rlimits, copy.exec_rlimits = mm.rlimits, mm.exec_rlimits
     copy.attached, copy.complete, copy.inferred = mm.attached, mm.complete, mm.inferred
     copy.pmds = set(mm.pmds)
+    copy.guards = mm.guards.copy()
     copy.dirty = None if mm.dirty is None else []
     return copy
 

@@ -20,14 +20,29 @@ from itertools import accumulate
 from operator import sub
 from typing import Any
 
+from vmastore.mm.guards import Guards
 from vmastore.mm.mm import Config, Env, Mm
 from vmastore.mm.vma import AnonVma, BaseAnon, File, Mempolicy, UffdCtx, Vma
 from vmastore.replay.world import World, config_of
 
-FORMAT = 3
+FORMAT = 4
 # what of an Mm is rebuilt from its VMAs, a cache, or handed over between two steps
 MM_STRUCTURE = frozenset(
-    ("cached", "config", "decisions", "dirty", "env", "head", "index", "map_count", "pmds", "rules", "tail", "vmi")
+    (
+        "cached",
+        "config",
+        "decisions",
+        "dirty",
+        "env",
+        "guards",
+        "head",
+        "index",
+        "map_count",
+        "pmds",
+        "rules",
+        "tail",
+        "vmi",
+    )
 )
 _MM_NAMES: tuple[str, ...] = getattr(Mm, "__slots__", None) or Mm.__mypyc_attrs__  # type: ignore[attr-defined]
 MM_VALUES = tuple(sorted(set(_MM_NAMES) - MM_STRUCTURE))
@@ -115,6 +130,7 @@ def _encode_mm(
     return {
         "labels": [[n, v.label] for n, v in enumerate(vmas) if v.label is not None],
         "bases": [[n, bases[v.base]] for n, v in enumerate(vmas) if v.base is not None],
+        "guards": mm.guards.ranges(),
         "values": [getattr(mm, name) for name in MM_VALUES],
     }
 
@@ -303,6 +319,7 @@ def _decode_mm(
         vmas[n].base = bases[number]
     mm.fill(vmas)
     mm.pmds = set(accumulate(pmds))
+    mm.guards = Guards([(start, end) for start, end in space["guards"]])
     mm.dirty = [] if world.watch else None
     return mm
 

@@ -73,7 +73,7 @@ def fault(mm: Mm, addr: int, length: int, write: bool, outcome: str | None = Non
     """Access one byte of each page of [addr, addr+length), upwards. Returns how many were refused.
 
     outcome: what the process saw, a character a page ('.' served); a page that was refused for a
-    reason the model cannot see (beyond the end of a file) still prepared its VMA.
+    reason the model cannot see still prepared its VMA, as one beyond the end of its file does.
     """
     refused = 0
     pages = (length + PAGE_SIZE - 1) >> PAGE_SHIFT if outcome is None else len(outcome)
@@ -89,9 +89,10 @@ def _fault_page(mm: Mm, addr: int, write: bool, seen: str) -> bool:
         if not vma.attrs.vm_flags & VM_GROWSDOWN or not grow_stack(mm, vma, addr, sure=seen == "."):
             return False
         vma = mm.find_vma(addr)
-    if seen == "S":
+    if seen == "S" or (mm.guards and addr in mm.guards):
         return False
-    return access_page(mm, vma, addr, write) and seen == "."
+    served = access_page(mm, vma, addr, write) and seen == "."
+    return served and not (mm.env.fs_known and addr >= file_end(vma))
 
 
 def access_page(mm: Mm, vma: Vma, addr: int, write: bool) -> bool:
@@ -157,6 +158,12 @@ def populate_vma(mm: Mm, vma: Vma, start: int, end: int) -> bool:
         return True
     if not flags & VM_ACCESS_FLAGS:
         return False
+    if mm.guards:
+        guard = mm.guards.first(start, end)
+        if guard < end:  # what lies below it is faulted in
+            if start < guard:
+                populate_vma(mm, vma, start, guard)
+            return False
     write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE
     if vma.anon_vma is None or vma.unsure:
         step = PMD_SIZE if not write else end - start
@@ -179,7 +186,7 @@ def file_end(vma: Vma) -> int:
 
 def may_fault(mm: Mm, vma: Vma) -> bool:
     """Whether an access may end in SIGBUS or SIGSEGV that the model cannot see: a file of unknown
-    size, a userfaultfd, guard pages."""
+    size, a userfaultfd, guard pages that were there before the trace."""
     if vma.attrs.uffd is not None or vma.attrs.vm_flags & VM_MAYBE_GUARD:
         return True
     if mm.rules.guard_install and not mm.rules.maybe_guard_flag and vma.anon_vma is not None:

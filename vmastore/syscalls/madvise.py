@@ -7,6 +7,7 @@ from errno import EACCES, EAGAIN, EBADF, EFAULT, EINVAL, EIO, ENOMEM, EPERM, ESR
 
 from vmastore.mm.flags import (
     PAGE_SIZE,
+    PMD_SIZE,
     U64,
     VM_DONTCOPY,
     VM_DONTDUMP,
@@ -148,6 +149,9 @@ def _any_refused(mm: Mm, start: int, end: int, advice: int) -> bool:
 def _behave(mm: Mm, vma: Vma, prev: Vma, start: int, end: int, advice: int) -> Vma | int:
     if _refused_by_seal(mm, vma, advice):
         return -EPERM
+    if advice in _GUARD:
+        error = _guard(mm, vma, start, end, install=advice == uapi.MADV_GUARD_INSTALL)
+        return -error if error else vma
     simple = _SIMPLE.get(advice)
     if simple is not None:
         error = simple(mm, vma)
@@ -241,19 +245,24 @@ def _remove(mm: Mm, vma: Vma) -> int:
     return 0
 
 
-def _guard_install(mm: Mm, vma: Vma) -> int:
-    if vma.attrs.vm_flags & (VM_SPECIAL | VM_HUGETLB | VM_LOCKED):
+def _guard(mm: Mm, vma: Vma, start: int, end: int, *, install: bool) -> int:
+    """madvise_guard_install() and _remove() of a part of one VMA."""
+    flags = vma.attrs.vm_flags
+    if flags & (VM_SPECIAL | VM_HUGETLB | (VM_LOCKED if install else 0)):
         return EINVAL
+    if not mm.rules.guard_any_mapping and not (vma.is_anonymous and flags & VM_MAYWRITE):
+        return EINVAL
+    if not install:
+        mm.guards.drop(start, end)
+        return 0
     if mm.rules.maybe_guard_flag and not vma.attrs.vm_flags & VM_MAYBE_GUARD:
         vma.attrs = vma.attrs.with_flags(vma.attrs.vm_flags | VM_MAYBE_GUARD)
         mm.touch(vma)
-    if vma.is_anonymous:
-        anon_vma_prepare(mm, vma)
+    if vma.is_anonymous or not mm.rules.maybe_guard_flag:
+        anon_vma_prepare(mm, vma)  # so that fork copies the page tables: without the flag any VMA needs one
+    mm.guards.add(start, end)
+    mm.pmds.update(range(start // PMD_SIZE, (end - 1) // PMD_SIZE + 1))
     return 0
-
-
-def _guard_remove(mm: Mm, vma: Vma) -> int:
-    return EINVAL if vma.attrs.vm_flags & (VM_SPECIAL | VM_HUGETLB) else 0
 
 
 def _collapse(mm: Mm, vma: Vma) -> int:
@@ -271,8 +280,6 @@ _SIMPLE: dict[int, Callable[[Mm, Vma], int]] = {
     uapi.MADV_PAGEOUT: _lru,
     uapi.MADV_WILLNEED: _willneed,
     uapi.MADV_REMOVE: _remove,
-    uapi.MADV_GUARD_INSTALL: _guard_install,
-    uapi.MADV_GUARD_REMOVE: _guard_remove,
     uapi.MADV_COLLAPSE: _collapse,
 }
 

@@ -23,8 +23,10 @@ def madvise_populate(mm: Mm, start: int, end: int, write: bool) -> int:
         if _refused(vma, write):
             return -EINVAL
         high = min(vma.vm_end, end)
-        _access(mm, vma, start, high, write)
-        if high > file_end(vma) or (mm.fails(EFAULT) and may_fault(mm, vma)):
+        guard = mm.guards.first(start, high)
+        if start < guard:
+            _access(mm, vma, start, guard, write)
+        if guard < high or high > file_end(vma) or (mm.fails(EFAULT) and may_fault(mm, vma)):
             return -EFAULT
         start = high
     return -ENOMEM if hole else 0

@@ -38,8 +38,19 @@ def dup_mmap(parent: Mm, number: int, alive: Iterable[Mm]) -> Mm:
             continue
         copy = _copy(vma, chains, child, watchers)
         child.insert_after(last, copy)
+        if parent.guards and not vma.attrs.vm_flags & VM_WIPEONFORK:
+            _copy_guards(parent, child, vma)
         last = copy
     return child
+
+
+def _copy_guards(parent: Mm, child: Mm, vma: Vma) -> None:
+    """copy_pte_marker(): guard pages stay guard pages (a VMA that has some has its page tables copied)."""
+    addr = parent.guards.first(vma.vm_start, vma.vm_end)
+    while addr < vma.vm_end:
+        end = parent.guards.end(addr, vma.vm_end)
+        child.guards.add(addr, end)
+        addr = parent.guards.first(end, vma.vm_end)
 
 
 def _copy(vma: Vma, chains: _ChainCounts, child: Mm, watchers: dict[UffdCtx, UffdCtx]) -> Vma:

@@ -67,6 +67,8 @@ def complete(mm: Mm, start: int, end: int, vmas: list[Vma]) -> None:
         return
     prev, nxt = vmas[0].prev, vmas[-1].next
     mm.remove_run(vmas)
+    if mm.guards:
+        mm.guards.drop(start, end)
     if mm.pmds:
         # the hole reaches from prev to nxt: nobody else can use a page table in it
         first = max(vmas[0].vm_start >> PMD_SHIFT, (prev.vm_end + PMD_SIZE - 1) >> PMD_SHIFT)

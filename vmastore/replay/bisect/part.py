@@ -152,6 +152,7 @@ def _copy(mm: Mm, env: Env, contexts: dict[int, UffdCtx]) -> Mm:
     for name in MM_VALUES:
         setattr(copy, name, getattr(mm, name))
     copy.pmds = set(mm.pmds)
+    copy.guards = mm.guards.copy()
     copy.dirty = []
     if mm.dirty is not None:
         mm.dirty.clear()
