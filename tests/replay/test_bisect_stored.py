@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from planting import HEADER, program, run
 from vmastore.events import Event
 from vmastore.mm.rules import preset
 from vmastore.replay.bisect import PredicateJudge, Side, SqlJudge, differences, first_parted, flips, look, search
+from vmastore.replay.bisect.stored import States, replay_of
 from vmastore.replay.derive import derive
 from vmastore.replay.predicate import parse
 from vmastore.replay.snapshots import Spacing
 from vmastore.replay.trace import StoredTrace
 from vmastore.store import open_store
+from vmastore.store.snapshots import births
 
 COUNT, EVERY = 3_000, 100  # events, events between snapshots
 PLACE = 0x600000000000
@@ -69,6 +72,38 @@ def test_sql_too(trace: StoredTrace) -> None:
     query = f"SELECT count(*) FROM vmas WHERE vm_start = {PLACE}"
     found = search(trace, ONE, SqlJudge(query, trace.info.trace), COUNT)
     assert found is not None and found.flip.event.seq == 2_150 and found.passed <= EVERY
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_births_are_those_of_the_linear_pass(tmp_path: Path, seed: int) -> None:
+    """A query on born_seq names the event of the linear pass on random traces, and sees the same births before it."""
+    rng = random.Random(seed)
+    store = open_store(tmp_path / "s.db")
+    made = store.create_trace(HEADER)
+    store.append(made.trace, run(program(rng, 1_200), 1, preset("6.18")))
+    trace = StoredTrace(store, store.trace(made.trace))
+    derive(trace, ONE.rules, spacing=Spacing(40, 1 << 30))
+    last = trace.info.events
+    asked = 0
+    for born in (rng.randrange(200, 1_000) for _ in range(12)):
+        query = f"SELECT count(*) FROM vmas WHERE born_seq >= {born}"  # once true, it may cease
+        linear = [f.event.seq for f in flips(ONE.world(trace), trace.events(), SqlJudge(query, 1)) if f.holds]
+        found = search(trace, ONE, SqlJudge(query, 1), last)
+        assert found is None or found.flip.event.seq in linear
+        asked += found is not None
+        total = f"SELECT sum(born_seq) > {born * 20} FROM vmas"
+        linear = [f.event.seq for f in flips(ONE.world(trace), trace.events(), SqlJudge(total, 1)) if f.holds]
+        found = search(trace, ONE, SqlJudge(total, 1), last)
+        assert found is None or found.flip.event.seq in linear
+        asked += found is not None
+        stop = rng.randrange(50, last)
+        by_pass, by_state = (SqlJudge("SELECT sum(born_seq) FROM vmas", 1) for _ in range(2))
+        list(flips(ONE.world(trace), trace.events(1, stop), by_pass))
+        by_state.births = partial(births, store, replay_of(trace, ONE) or 0)
+        by_state.holds(States(trace, ONE).at(stop), stop)
+        rows = [list(j._db._db.execute("SELECT * FROM vmas ORDER BY mm, vm_start")) for j in (by_pass, by_state)]
+        assert rows[0] == rows[1]
+    assert asked > 5
 
 
 def test_a_property_that_comes_and_goes(trace: StoredTrace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vmastore.errors import StoreError
+from vmastore.store.nodes import SEQ_LEVELS, holding
 from vmastore.store.store import Store
 
 
@@ -56,6 +57,17 @@ def places(store: Store, replay: int) -> list[tuple[int, int]]:
             "SELECT seq, length(payload) FROM snapshot_t WHERE replay=? ORDER BY seq", (replay,)
         ).fetchall()
     return [(row[0], row[1]) for row in rows]
+
+
+def births(store: Store, replay: int, seq: int) -> dict[tuple[int, int], int]:
+    """The VMAs of a replay alive after event `seq`: (address space, stored vm_start) -> event that made the state."""
+    holds = holding("v.seq_node", str(seq), SEQ_LEVELS)
+    query = (
+        f"SELECT v.mm, v.vm_start, v.born_seq FROM vma_t v WHERE v.replay = {replay} AND {holds}"
+        f" AND v.born_seq <= {seq} AND (v.died_seq IS NULL OR v.died_seq > {seq})"
+    )
+    with store._read() as connection:
+        return {(mm, start): born for mm, start, born in connection.exec_driver_sql(query)}
 
 
 def replace(store: Store, replay: int, snapshot: SnapshotRow) -> bool:

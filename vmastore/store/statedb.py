@@ -24,6 +24,7 @@ class StateDb:
 
     def __init__(self, query: str) -> None:
         self.query = query
+        self.read: set[str] = set()  # the columns that the query reads
         self._db = sqlite3.connect(":memory:", isolation_level=None)
         register(self._db)
         self._db.execute(f"CREATE TABLE vmas ({', '.join(COLUMNS)}, PRIMARY KEY ({', '.join(_KEY)})) WITHOUT ROWID")
@@ -47,7 +48,7 @@ class StateDb:
 
     def holds(self) -> bool:
         """Whether the first column of the query's first row is neither NULL, 0 nor ''."""
-        self._db.set_authorizer(authorize)
+        self._db.set_authorizer(authorize if self.read else self._note)
         try:
             cursor = self._db.execute(self.query)
             if cursor.description is None:
@@ -58,6 +59,12 @@ class StateDb:
         finally:
             self._db.set_authorizer(None)
         return row is not None and bool(row[0])
+
+    def _note(self, action: int, one: str | None, two: str | None, *more: Any) -> int:
+        """authorize(), and which columns are asked for: once, when the query is tried."""
+        if action == sqlite3.SQLITE_READ and two:
+            self.read.add(two)
+        return authorize(action, one, two, *more)
 
 
 _HINT = "one SELECT over vmas, as in SELECT count(*) > 100 FROM vmas WHERE perms LIKE 'rw%'"

@@ -23,12 +23,13 @@ class Flip(NamedTuple):
     map_count: int
 
 
-def flips(world: World, events: Iterable[Event], judge: Judge) -> Iterator[Flip]:
+def flips(world: World, events: Iterable[Event], judge: Judge, *, after: int = 0) -> Iterator[Flip]:
     """Every change of the answer, in order, for each address space apart.
 
-    An address space that ends takes its answer with it: that is no flip.
+    An address space that ends takes its answer with it: that is no flip. after: the event that the world
+    is after, where that is not a fresh one.
     """
-    judge.begin(world)
+    judge.begin(world, after)
     held: dict[int, bool] = {}
     apply = world.apply
     for event in events:

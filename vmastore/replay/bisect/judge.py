@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from vmastore.events import Event, ObservedVma
@@ -25,8 +25,8 @@ class Judge(Protocol):
     text: str
     of_event: bool
 
-    def begin(self, world: World) -> None:
-        """Start with a world, whatever it holds already."""
+    def begin(self, world: World, seq: int = 0) -> None:
+        """Start with a world, whatever it holds already: what event `seq` left behind (0: a fresh one)."""
 
     def after(self, event: Event, outcome: Outcome) -> Sequence[Verdict]:
         """The verdicts after an event was applied to that world, where they may have changed."""
@@ -44,7 +44,7 @@ class PredicateJudge:
         self.of_event = predicate.of_event
         self.mm = mm
 
-    def begin(self, world: World) -> None:
+    def begin(self, world: World, seq: int = 0) -> None:
         world.watch = True
         self._mms = world.mms
         self._seen: set[int] = set()
@@ -84,23 +84,36 @@ def state_of(mm: Mm, seq: int) -> Moment:
 class SqlJudge:
     """A SELECT over `vmas` as of the event, all address spaces in it; see StateDb.holds.
 
-    trace: the trace's number, for the column of that name. Raises StoreError for a wrong query.
+    trace: the trace's number, for the column of that name. births: of the VMAs alive after an event, by
+    address space and signed vm_start, which event made them; without it those that a world holds at
+    the beginning count as made by the event that it is after. Raises StoreError for a wrong query.
     """
 
     of_event = False
+    births: Callable[[int], dict[tuple[int, int], int]] | None = None
 
     def __init__(self, query: str, trace: int) -> None:
         self.text = query
         self._trace = trace
         self._db = StateDb(query)
 
-    def begin(self, world: World) -> None:
+    @property
+    def asks_births(self) -> bool:
+        """Whether the query reads when a VMA was made, which no state tells by itself."""
+        return "born_seq" in self._db.read
+
+    def begin(self, world: World, seq: int = 0) -> None:
         world.watch = True
         self._world = world
+        self._born: dict[tuple[int, int], int] = {}
         for mm in world.mms.values():
             mm.dirty = None
         self._lines: dict[int, dict[int, ObservedVma]] = {}  # what the table shows, by address space and start
         self._db.clear()
+        if seq:
+            self._born = self.births(seq) if self.births and self.asks_births else {}
+            self._follow(seq)
+            self._born = {}
 
     def after(self, event: Event, outcome: Outcome) -> Sequence[Verdict]:
         return [(0, self._db.holds())] if self._follow(event.seq) else []
@@ -146,11 +159,11 @@ class SqlJudge:
         flags = vmflags_from_letters(line.vm_flags or "")
         place = (_signed(line.start), _signed(line.end))
         pgoff = line.offset >> 12
-        return (self._trace, None, mm.number, *place, line.perms, flags, pgoff, path, line.name, seq, None)
+        born = self._born.get((mm.number, place[0]), seq)
+        return (self._trace, None, mm.number, *place, line.perms, flags, pgoff, path, line.name, born, None)
 
     def holds(self, world: World, seq: int) -> bool:
-        self.begin(world)
-        self._follow(seq)
+        self.begin(world, seq)
         return self._db.holds()
 
 

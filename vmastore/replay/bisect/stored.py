@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import partial
 from typing import NamedTuple
 
 from vmastore.bulk import bulk_work
 from vmastore.mm.rules import RuleSet
 from vmastore.replay.bisect.find import Flip, flips
-from vmastore.replay.bisect.judge import Judge
+from vmastore.replay.bisect.judge import Judge, SqlJudge
 from vmastore.replay.snapshots import Snapshots, options_key
 from vmastore.replay.trace import StoredTrace
 from vmastore.replay.world import World
 from vmastore.store.derived import first_difference
-from vmastore.store.snapshots import find_replay, places
+from vmastore.store.snapshots import births, find_replay, places
 
 
 class Side(NamedTuple):
@@ -99,6 +100,11 @@ def search(trace: StoredTrace, side: Side, judge: Judge, last: int) -> Searched 
     points = [0, *states.events[: bisect_right(states.events, last - 1)]]
     if len(points) < 3:
         return None
+    if isinstance(judge, SqlJudge) and judge.asks_births:
+        replay = replay_of(trace, side)
+        if replay is None:
+            return None
+        judge.births = partial(births, trace.store, replay)
     with bulk_work():
         if judge.holds(states.at(0), 0) or not judge.holds(states.at(last), last):
             return None
@@ -110,6 +116,6 @@ def search(trace: StoredTrace, side: Side, judge: Judge, last: int) -> Searched 
             else:
                 low = middle
         stop = points[high] if high < len(points) else last
-        found = flips(states.at(points[low]), trace.events(points[low] + 1, stop), judge)
+        found = flips(states.at(points[low]), trace.events(points[low] + 1, stop), judge, after=points[low])
         flip = next(flip for flip in found if flip.holds)
     return Searched(flip, states.loaded, flip.event.seq - points[low])
