@@ -97,8 +97,7 @@ def main() -> None:
     rows = measured(options.quick, options.only)
     again = [name for name in options.only if name in BUILT]
     if BUILD == "pure" and again and not options.pure:
-        lacks = stale()
-        about["not_compiled"] = lacks
+        about["not_compiled"] = lacks = stale()
         rows += [] if lacks else compiled(options.quick, again)
     about["load_at_the_end"] = machine()["load"]
     about["rows"] = [to_json(row) for row in rows]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.table FILE [--write PAGE]`: the table of a run's JSON, in Markdown.
+"""`python -m benchmarks.table FILE … [--write PAGE]`: the table of a run's JSON, in Markdown; of several, made one.
 
 --write puts it into a page, between the comments `<!-- benchmarks -->` and `<!-- /benchmarks -->`.
 """
@@ -9,6 +9,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,20 @@ def where(document: dict[str, Any]) -> str:
     machine = document["machine"]
     return (
         f"{machine['when'][:16].replace('T', ' ')} UTC, {machine['cpu']}, {machine['cores']} cores, load"
-        f" {machine['load'][0]} at the start and {document['load_at_the_end'][0]} at the end;"
+        f" {machine['load'][0]} to {document['load_at_the_end'][0]};"
         f" Linux {machine['kernel']}, Python {machine['python']}, SQLite {machine['sqlite']},"
         f" vmastore {machine['vmastore']}"
     )
+
+
+def joined(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Runs of single sections as one; what a later one measured again takes the earlier row's place."""
+    rows = {(row["key"], row["build"]): row for document in documents for row in document["rows"]}
+    loads = [load for document in documents for load in (document["machine"]["load"], document["load_at_the_end"])]
+    machine = documents[0]["machine"] | {"load": min(loads)}
+    kept = {"machine": machine, "load_at_the_end": max(loads), "rows": list(rows.values())}
+    measured = any(row["build"] == "compiled" for row in kept["rows"])
+    return documents[-1] | kept | ({"not_compiled": ""} if measured else {})
 
 
 def _note(document: dict[str, Any]) -> str:
@@ -91,10 +102,10 @@ def written(page: str, table: str, name: str = "benchmarks") -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
-    parser.add_argument("file", type=Path, help="what --json of a run wrote")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="what --json of a run wrote")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="the page to put it into")
     options = parser.parse_args()
-    table = markdown(json.loads(options.file.read_text()))
+    table = markdown(joined([json.loads(file.read_text()) for file in options.files]))
     if options.write is None:
         sys.stdout.write(table)
     else:

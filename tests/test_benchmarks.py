@@ -156,6 +156,22 @@ def test_the_table_is_made_from_the_json(tmp_path: Path) -> None:
     assert "**" not in table.plain(about)
 
 
+def test_runs_of_sections_become_one_table() -> None:
+    """Every section's rows, the newer of the same job and build; loads from the least to the most."""
+
+    def document(load: float, *rows: Row) -> dict:
+        machine = runner.machine() | {"load": [load, 0.0, 0.0]}
+        return {"machine": machine, "mode": "full", "load_at_the_end": [load + 1], "not_compiled": "make compiled",
+                "rows": [to_json(row) for row in rows]}  # fmt: skip
+
+    first = document(2.0, Row("a", "import", "s", 1.0), Row("b", "replay", "s", 2.0))
+    again = document(5.0, Row("b", "replay", "s", 3.0), Row("b", "replay", "s", 4.0, build="compiled"))
+    found = table.joined([first, again])
+    assert [(row["key"], row["ours"]) for row in found["rows"]] == [("a", 1.0), ("b", 3.0), ("b", 4.0)]
+    assert "load 2.0 to 6.0" in table.heading(found) and "not measured" not in table.markdown(found)
+    assert "make compiled" in table.markdown(table.joined([first]))
+
+
 def test_a_stale_compiled_engine_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """build/compiled counts only where it was made from this source."""
     monkeypatch.setattr(runner, "COMPILED", tmp_path)
