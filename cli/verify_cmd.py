@@ -121,6 +121,7 @@ def _print(report: Report) -> None:
     echo(
         f"{report.mismatches} mismatches, {report.mismatches_assumed} at assumed outcomes, "
         f"{report.errno_mismatches} of errno"
+        + (f" ({report.errno_mismatches_assumed} more on what is open)" if report.errno_mismatches_assumed else "")
     )
     if report.assumed or report.settled:
         echo(f"{report.assumed} outcomes assumed, {report.settled} unknowns settled by an observation")

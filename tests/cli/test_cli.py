@@ -141,6 +141,7 @@ def test_verify_json_keys(filled: Shell) -> None:
         "assumed",
         "settled",
         "errno_mismatches",
+        "errno_mismatches_assumed",
         "first_mismatch",
     ):
         assert key in report

@@ -47,6 +47,7 @@ class Env:
         self.config = config or Config()
         ignored = VM_SOFTDIRTY | (VM_MAYBE_GUARD if rules.sticky_flags else 0)
         self.sticky = ignored if rules.sticky_flags else 0
+        self.open_offsets = False  # some VMA may have another page offset than the one taken for it
         self.table = AttrsTable(ignored)
         self.soft_dirty = VM_SOFTDIRTY if self.config.soft_dirty else 0
         self.uffds: dict[int, UffdCtx] = {}  # by open file description

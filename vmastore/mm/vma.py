@@ -139,7 +139,9 @@ class VmaAttrs:
     uffd: UffdCtx | None
     anon_name: str | None
     delta: int  # pages
-    anon_delta: int  # pages; 0 but for moved private file mappings under anon-pgoff-private-file
+    # pages: of a moved private file mapping under anon-pgoff-private-file, the distance of its anonymous offset; of a
+    # moved anonymous VMA, what `delta` may be larger by, where the trace does not show if it was written before
+    anon_delta: int
     close: bool  # vm_ops->close is set
     special: bool  # VM_SPECIAL: never merges
     compat: VmaAttrs
@@ -155,6 +157,14 @@ class VmaAttrs:
             )
             self._memo[vm_flags] = found
         return found
+
+    @property
+    def open_offset(self) -> int:
+        """By how many pages the offset of a moved anonymous VMA may be another than `delta` says; 0: it is known."""
+        if not self.anon_delta:
+            return 0
+        file = self.vm_file
+        return self.anon_delta if file is None or (file.kind == "zero" and not self.vm_flags & VM_SHARED) else 0
 
     def with_name(self, anon_name: str | None) -> VmaAttrs:
         return self.table.get(

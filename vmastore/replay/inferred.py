@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from vmastore.events import Event
-from vmastore.mm.flags import PAGE_SIZE, VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS
+from vmastore.mm.flags import PAGE_SIZE, VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS, VM_GROWSDOWN
 from vmastore.mm.mm import Mm
 from vmastore.mm.unknown import UNSURE, UNSURE_BASE
 from vmastore.mm.vma import BaseAnon, Vma
 from vmastore.syscalls import uapi
 from vmastore.syscalls.common import page_align
+from vmastore.syscalls.fault import grow_stack
 
 _NEEDS_RANGE = {"mprotect", "pkey_mprotect", "mlock", "mlock2", "munlock", "madvise", "mseal", "mremap"}
 
@@ -17,6 +18,7 @@ def prepare(mm: Mm, event: Event) -> None:
     """Insert what must have existed: a call succeeded on a range that no event of the trace mapped.
 
     munmap succeeds over holes, so it infers nothing; nor does an mremap that did not need its whole source.
+    Below a VMA that grows downwards, faults that the trace does not show made it grow.
     """
     if event.call not in _NEEDS_RANGE or not isinstance(event.args[0], int):
         return
@@ -26,7 +28,19 @@ def prepare(mm: Mm, event: Event) -> None:
         start, end = _mremap_source(mm, start, end, event)
     elif event.call in ("mprotect", "pkey_mprotect") and event.args[2] & uapi.PROT_GROWSDOWN:
         start = max(start, min(end, mm.find_vma(start).vm_start))  # a hole below a stack is passed over
-    fill_holes(mm, start, end)
+    if mm.env.faults != "recorded":
+        _grow(mm, start, end)
+    if not mm.complete:
+        fill_holes(mm, start, end)
+
+
+def _grow(mm: Mm, start: int, end: int) -> None:
+    while start < end:
+        vma = mm.find_vma(start)
+        hole = start < vma.vm_start
+        if hole and not (vma.vm_flags & VM_GROWSDOWN and grow_stack(mm, vma, start, sure=True)):
+            return
+        start = vma.vm_end
 
 
 def _mremap_source(mm: Mm, start: int, end: int, event: Event) -> tuple[int, int]:

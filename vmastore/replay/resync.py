@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vmastore.events import ObservedVma
-from vmastore.mm.flags import PAGE_SHIFT, VM_SOFTDIRTY, VM_UFFD_FLAGS
+from vmastore.mm.flags import PAGE_SHIFT, VM_SHARED, VM_SOFTDIRTY, VM_UFFD_FLAGS
 from vmastore.mm.mm import Mm
+from vmastore.mm.unknown import UNSURE
 from vmastore.mm.vma import File, Vma
 from vmastore.replay.baseline import Builder, Identity, line_flags, set_labels
 
@@ -46,6 +47,9 @@ def resync(mm: Mm, lines: Iterable[ObservedVma], images: dict[Identity, File]) -
         if mm.vma_lookup(line.start) is None:
             fresh = builder.vma(line)
             _inherit(fresh, line, stale)
+            attrs = fresh.attrs
+            if mm.env.faults != "recorded" and not attrs.vm_flags & VM_SHARED and not attrs.special:
+                fresh.unsure |= UNSURE  # what the replay knew of it was wrong, and the trace does not show more
             mm.insert(fresh)
     set_labels(mm, lines)
 

@@ -310,6 +310,7 @@ def _decode_mm(
                 vma.chain = (anons[anon],)
             elif kind:
                 vma.chain = chains[kind - 2]
+    world.env.open_offsets |= any(a.open_offset for a in attrs)
     if any(unsure):
         for vma, doubt in zip(vmas, unsure, strict=True):
             vma.unsure = doubt

@@ -10,6 +10,7 @@ from typing import Any
 
 from vmastore.bulk import bulk_work
 from vmastore.events import Event, ObservedVma
+from vmastore.mm.flags import VM_GROWSDOWN
 from vmastore.mm.mm import Mm
 from vmastore.mm.unknown import write_open
 from vmastore.mm.vma import File
@@ -17,7 +18,7 @@ from vmastore.replay.maps import observe
 from vmastore.replay.resync import clone_mm, resync
 from vmastore.replay.settle import changes_vmas, settle
 from vmastore.replay.world import Outcome, World
-from vmastore.syscalls.fault import anon_vma_prepare
+from vmastore.syscalls.fault import anon_vma_prepare, grow_stack
 
 Lines = dict[int, ObservedVma]
 _AHEAD = 256  # events looked ahead for the next of an address space
@@ -49,6 +50,7 @@ class Report:
     assumed: int = 0  # outcomes that did
     settled: int = 0  # unknowns that an observation settled; one that chose between states is not compared
     errno_mismatches: int = 0
+    errno_mismatches_assumed: int = 0  # of calls on VMAs that hang on something the trace does not show
     first_mismatch: Mismatch | None = None
     first_errno_mismatch: str | None = None
     unmodelled: dict[str, int] = field(default_factory=dict)
@@ -66,7 +68,16 @@ class Report:
         return asdict(self)
 
 
-_SUMS = ("events", "compared", "mismatches", "mismatches_assumed", "assumed", "settled", "errno_mismatches")
+_SUMS = (
+    "events",
+    "compared",
+    "mismatches",
+    "mismatches_assumed",
+    "assumed",
+    "settled",
+    "errno_mismatches",
+    "errno_mismatches_assumed",
+)
 
 
 class Verifier:
@@ -112,14 +123,30 @@ class Verifier:
         self.report.events += 1
         mm = self.world.mms.get(event.mm)
         before = clone_mm(mm) if mm is not None and self._may_settle(mm, event, ahead) else None
+        open_range = mm is not None and self._is_open(mm, event)
         outcome = self.world.apply(event)
         if event.call in ("fork", "clone", "clone3", "vfork") and len(event.args) > 1 and event.args[1]:
             self._parent[event.args[1]] = event.mm
             self._doubt[event.args[1]] = self._doubt.get(event.mm, False)  # the child has what the parent has
         if event.call == "exit":
             self._forget(event)
-        self._note(event, outcome, before)
+        self._note(event, outcome, before, open_range)
         return outcome
+
+    def _is_open(self, mm: Mm, event: Event) -> bool:
+        """Whether a call is on VMAs, or beside some, whose bounds hang on faults that the trace does not show."""
+        if self.world.env.faults == "recorded" or len(event.args) < 2 or not isinstance(event.args[0], int):
+            return False
+        length = event.args[1] if isinstance(event.args[1], int) else 0
+        vma = mm.find_vma(event.args[0])
+        vma = vma.prev if vma.prev is not mm.head else vma
+        while vma is not mm.tail:
+            if vma.unsure or vma.vm_flags & VM_GROWSDOWN:
+                return True
+            if vma.vm_start > event.args[0] + length:
+                return False
+            vma = vma.next
+        return False
 
     def _may_settle(self, mm: Mm, event: Event, ahead: Iterable[Event] | None) -> bool:
         unknowns = self.world.env.faults != "recorded" or mm.attached or mm.inferred
@@ -128,12 +155,14 @@ class Verifier:
         following = next((e for e in ahead if e.mm == event.mm), None) if ahead is not None else None
         return (following is None or following.call == "maps") and any(v.unsure for v in mm.vmas())
 
-    def _note(self, event: Event, outcome: Outcome, before: Mm | None) -> None:
+    def _note(self, event: Event, outcome: Outcome, before: Mm | None, open_range: bool) -> None:
         self._last[event.mm] = (event, outcome, before)
         if not outcome.certain:
             self.report.assumed += 1
             self._doubt[event.mm] = True
-        if outcome.divergence is not None:
+        if outcome.divergence is not None and open_range:
+            self.report.errno_mismatches_assumed += 1
+        elif outcome.divergence is not None:
             self.report.errno_mismatches += 1
             if self.report.first_errno_mismatch is None:
                 where = f"event {event.seq}" + (f" (line {event.source_line})" if event.source_line else "")
@@ -196,6 +225,9 @@ class Verifier:
         self.report.compared += 1
         keys = self._render(mm, changed)
         bad = self._differences(mm, seen, keys)
+        if bad and self._grown(mm, seen, bad):
+            keys = self._render(mm, changed)
+            bad = self._differences(mm, seen, keys)
         if not bad and mm.map_count == len(seen):
             self._settled_by(mm, seen, keys)
             self._forget_flags(seen, keys)
@@ -268,6 +300,20 @@ class Verifier:
 
     # -- what a difference comes to --------------------------------------------------------------
 
+    def _grown(self, mm: Mm, seen: Lines, bad: list[int]) -> bool:
+        """Whether VMAs have grown downwards by faults that the trace does not show; the replay's then do, too."""
+        if self.world.env.faults == "recorded":
+            return False
+        grown = 0
+        for line in (seen[start] for start in bad if start in seen):
+            vma = mm.find_vma(line.start)
+            below = vma.vm_start > line.start and vma.vm_end == line.end and vma.vm_flags & VM_GROWSDOWN
+            grown += bool(below) and grow_stack(mm, vma, line.start, sure=True)
+        if grown:
+            self.report.settled += grown
+            self._shown.pop(mm.number, None)
+        return grown > 0
+
     def _settled_by(self, mm: Mm, seen: Lines, keys: set[int]) -> None:
         """A line whose smaps shows written pages settles that its VMA is written."""
         for start in keys:
@@ -303,7 +349,7 @@ class Verifier:
         return True
 
     def _mismatch(self, event: Event, mm: Mm, seen: Lines, bad: list[int]) -> None:
-        certain = not self._doubt.get(event.mm, False)
+        certain = not self._doubt.get(event.mm, False) and not self._may_have_grown(mm, seen, bad)
         if certain:
             self.report.mismatches += 1
         else:
@@ -324,6 +370,14 @@ class Verifier:
             [shown[s] for s in bad if s in shown],
             [] if outcome is None else [describe(d) for d in outcome.decisions],
         )
+
+    def _may_have_grown(self, mm: Mm, seen: Lines, bad: list[int]) -> bool:
+        """Whether a difference is about a VMA that faults, which the trace does not show, may have grown."""
+        if self.world.env.faults == "recorded":
+            return False
+        shown = self._shown.get(mm.number, {})
+        lines = [lines[start] for start in bad for lines in (seen, shown) if start in lines]
+        return any("gd" in (line.vm_flags or "").split() for line in lines)
 
     def _window(self, event: Event, mm: Mm, lines: list[ObservedVma]) -> None:
         """A list that shows a window only, and no more than ranges and permissions."""

@@ -186,7 +186,7 @@ class World:
         mm.observed = known
         mm.expect_result = result
         mm.expect_errno = errno
-        if known and not errno and not mm.complete:
+        if known and not errno and (not mm.complete or self.env.faults != "recorded"):
             prepare(mm, event)
         try:
             got = handler(self, mm, event)

@@ -45,13 +45,18 @@ def _borrowed(vma: Vma, others: list[Vma], assigned: Assigned) -> State:
     return own
 
 
-def is_certain(vmas: list[Vma], decide: Callable[..., str]) -> bool:
-    """Whether `decide(*states)` gives one answer for all combinations of the VMAs' possible states."""
-    if not any(v.unsure for v in vmas):
+Fits = tuple[bool, ...]  # of an edge: whether the attributes go together, each answer that is possible
+
+
+def is_certain(vmas: list[Vma], left: Fits, right: Fits, decide: Callable[..., str]) -> bool:
+    """Whether `decide(left, right, *states)` gives one answer for all combinations of what is possible."""
+    edges = list(product(left, right))
+    if len(edges) == 1 and not any(v.unsure for v in vmas):
         return True
     answers: set[str] = set()
     for assigned in assignments(list(dict.fromkeys(v.base for v in vmas if v.base is not None))):
-        answers.update(decide(*combo) for combo in product(*(possible(v, vmas, assigned) for v in vmas)))
+        for combo in product(*(possible(v, vmas, assigned) for v in vmas)):
+            answers.update(decide(*edge, *combo) for edge in edges)
         if len(answers) > 1:
             return False
     return True

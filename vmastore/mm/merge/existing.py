@@ -23,6 +23,7 @@ from vmastore.mm.merge.predicates import (
     SPECIAL,
     anon_reason,
     anon_sides_reason,
+    may_fit,
     neighbour_reason,
 )
 from vmastore.mm.mm import Mm
@@ -53,7 +54,7 @@ def vma_merge_existing(
         why_next = anon_sides_reason(prev.anon_vma, nxt.anon_vma)
     why_prev, why_next = _close_rule(mm.rules, vma, nxt, left and right, why_prev, why_next)
     certain = True
-    if vma.unsure or (left and prev.unsure) or (right and nxt.unsure):
+    if vma.unsure or (left and prev.unsure) or (right and nxt.unsure) or mm.env.open_offsets:
         certain = _certain(mm, prev, vma, nxt, start, end, attrs)
     if why_prev is not None and why_next is not None:
         return None, (why_prev, why_next), certain
@@ -156,16 +157,16 @@ sticky_bits = _sticky_bits
 def _certain(mm: Mm, prev: Vma, vma: Vma, nxt: Vma, start: int, end: int, attrs: VmaAttrs) -> bool:
     """Whether any state of the unsure VMAs would decide the same way."""
     rules = mm.rules
-    left = start == vma.vm_start and prev.vm_end == start and prev.attrs.compat is attrs.compat
-    right = end == vma.vm_end and nxt.vm_start == end and nxt.attrs.compat is attrs.compat
-    if not left and not right:
+    lefts = may_fit(prev.attrs, attrs) if start == vma.vm_start and prev.vm_end == start else (False,)
+    rights = may_fit(nxt.attrs, attrs) if end == vma.vm_end and nxt.vm_start == end else (False,)
+    if True not in lefts and True not in rights:
         return True
 
-    def decide(p: State, c: State, n: State) -> str:
+    def decide(left: bool, right: bool, p: State, c: State, n: State) -> str:
         prev_ok = left and anon_reason(rules, p[0], p[1], c[0], c[1]) is None
         next_ok = right and anon_reason(rules, n[0], n[1], c[0], c[1]) is None
         if prev_ok and next_ok:
             next_ok = anon_sides_reason(p[0], n[0]) is None
         return f"{prev_ok}{next_ok}"
 
-    return is_certain([prev, vma, nxt], decide)
+    return is_certain([prev, vma, nxt], lefts, rights, decide)

@@ -20,6 +20,7 @@ from vmastore.mm.merge.predicates import (
     SPECIAL,
     anon_reason,
     anon_sides_reason,
+    may_fit,
     neighbour_reason,
 )
 from vmastore.mm.mm import Mm
@@ -56,11 +57,13 @@ def vma_merge_new_range(
     if why_prev is None and why_next is None and nxt.attrs.close and mm.rules.close_only_removed:
         why_next = CLOSE
     certain = True
-    if prev.unsure or nxt.unsure or (copied is not None and copied.unsure):
+    if prev.unsure or nxt.unsure or (copied is not None and copied.unsure) or mm.env.open_offsets:
         certain = _certain(mm, prev, nxt, start, end, attrs, copied, just_expand, next_first)
     if why_prev is not None and why_next is not None:
         return None, (why_prev, why_next), certain
     survivor, case, removed = _expand(mm, prev, nxt, start, end, why_prev, why_next, copied)
+    if copied is not None and attrs.open_offset:  # a copy with the other offset would not be part of it
+        survivor.attrs = survivor.attrs.with_delta(survivor.attrs.delta, attrs.open_offset)
     span = (survivor.vm_start, survivor.vm_end)
     fields = (api, "merge", start, end, case, why_prev, why_next, span, removed, 0, certain)
     mm.decisions.append(new(Decision, fields))
@@ -155,13 +158,13 @@ def _certain(
 ) -> bool:
     """Whether any state of the unsure VMAs would decide the same way."""
     rules = mm.rules
-    left = prev.vm_end == start and prev.attrs.compat is attrs.compat
-    right = not just_expand and nxt.vm_start == end and nxt.attrs.compat is attrs.compat
-    if not left and not right:
+    lefts = may_fit(prev.attrs, attrs) if prev.vm_end == start else (False,)
+    rights = may_fit(nxt.attrs, attrs) if not just_expand and nxt.vm_start == end else (False,)
+    if True not in lefts and True not in rights:
         return True
     forgets = _forgets_anon_vma(rules, prev, copied)
 
-    def decide(p: State, n: State, c: State = (None, 0)) -> str:
+    def decide(left: bool, right: bool, p: State, n: State, c: State = (None, 0)) -> str:
         c = (c[0], 0) if forgets else c
         next_ok = right and anon_reason(rules, n[0], n[1], c[0], c[1]) is None
         source = n if next_first and next_ok else c
@@ -171,5 +174,5 @@ def _certain(
         return f"{prev_ok}{next_ok}"
 
     if copied is prev:  # vma_merge_extend: one VMA, and no source VMA whose chain is looked at
-        return is_certain([prev, nxt], lambda p, n: decide(p, n, (p[0], 0)))
-    return is_certain([prev, nxt] if copied is None else [prev, nxt, copied], decide)
+        return is_certain([prev, nxt], lefts, rights, lambda le, ri, p, n: decide(le, ri, p, n, (p[0], 0)))
+    return is_certain([prev, nxt] if copied is None else [prev, nxt, copied], lefts, rights, decide)

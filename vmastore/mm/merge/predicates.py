@@ -83,7 +83,20 @@ def attrs_reason(attrs: VmaAttrs, other: VmaAttrs) -> Reason | None:
 def offset_reason(attrs: VmaAttrs, other: VmaAttrs) -> Reason | None:
     if attrs.delta != other.delta:
         return PGOFF
-    return ANON_PGOFF if attrs.anon_delta != other.anon_delta else None
+    if attrs.anon_delta == other.anon_delta or attrs.open_offset or other.open_offset:
+        return None
+    return ANON_PGOFF
+
+
+def may_fit(attrs: VmaAttrs, other: VmaAttrs) -> tuple[bool, ...]:
+    """Whether two touching VMAs go together but for their anon_vmas: every answer that open offsets allow."""
+    if attrs.compat is other.compat:
+        return (True,)
+    a, b = attrs.open_offset, other.open_offset
+    if not (a or b) or attrs_reason(attrs, other) is not None:
+        return (False,)
+    apart = attrs.delta - other.delta
+    return tuple({apart + x == y for x in {0, a} for y in {0, b}})
 
 
 def neighbour_reason(

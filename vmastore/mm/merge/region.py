@@ -23,6 +23,7 @@ from vmastore.mm.merge.split import split_vma
 from vmastore.mm.merge.unmap import complete, do_vmi_munmap, gather
 from vmastore.mm.mm import Mm, VmaIterator
 from vmastore.mm.outcome import Decision, Reason, new
+from vmastore.mm.unknown import write_open
 from vmastore.mm.vma import File, Vma, VmaAttrs
 
 Whys = tuple[Reason | None, Reason | None]
@@ -173,6 +174,7 @@ def copy_vma(
         return merged, source
     copy = Vma(addr, end, attrs, vma.anon_vma, vma.chain, vma.label)
     copy.unsure, copy.base = vma.unsure, vma.base
+    certain = certain and not (attrs.vm_file is not None and attrs.open_offset)  # /proc/PID/maps shows the offset
     mm.insert_after(prev, copy)
     mm.decisions.append(Decision(api, "none", addr, end, "", *why, certain=certain))
     return copy, vma
@@ -186,11 +188,20 @@ def _without_self(mm: Mm, prev: Vma, nxt: Vma, vma: Vma, addr: int, end: int) ->
 
 
 def copied_attrs(mm: Mm, vma: Vma, addr: int, old_addr: int) -> VmaAttrs:
-    """The attributes of a copy at addr: an unwritten anonymous one takes the offset of its new place."""
+    """The attributes of a copy at addr: an unwritten anonymous one takes the offset of its new place.
+
+    Where the trace leaves open whether it was written, so it does the copy's offset.
+    """
     shift = (old_addr - addr) >> PAGE_SHIFT
     attrs = vma.attrs
-    if vma.is_anonymous and vma.anon_vma is None:
-        return attrs.with_delta(0)
+    if vma.is_anonymous:
+        moved = attrs.delta + shift
+        delta = 0 if vma.anon_vma is None else moved
+        other = attrs.open_offset if delta else 0
+        if write_open(vma):
+            other = moved or attrs.open_offset if vma.anon_vma is None else -moved
+        mm.env.open_offsets |= other != 0
+        return attrs.with_delta(delta, other)
     anon_delta = 0
     if mm.rules.anon_pgoff_private_file and vma.is_private_file and vma.anon_vma is not None:
         anon_delta = attrs.anon_delta + shift

@@ -1,0 +1,151 @@
+"""Recordings of real kernels with their page faults taken away: what hangs on them is assumed, never certain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vmastore.events import Event, ObservedVma, TraceHeader
+from vmastore.importers.detect import open_traces
+from vmastore.mm.rules import preset, resolve
+from vmastore.mm.unknown import write_open
+from vmastore.replay.maps import observe
+from vmastore.replay.verify import Report, Verifier
+from vmastore.replay.world import World
+
+DATA = Path(__file__).parent.parent / "data"
+P = 4096
+A = 0x10000000
+PLAIN = "rd wr mr mw me ac"
+
+
+def without_faults(events: Iterable[Event], every: int) -> Iterator[Event]:
+    """A recording that shows no faults, and of its observations, which follow each call, one in `every`, whole."""
+    seen: dict[int, dict[int, list[object]]] = {}
+    parent: dict[int, int] = {}
+    count: dict[int, int] = {}
+    seq = 0
+    for event in events:
+        if event.call == "fault":
+            continue
+        if event.call == "maps":
+            kind, _, removed, added = event.args
+            rows = seen.setdefault(event.mm, {} if removed is None else dict(seen.get(parent.get(event.mm, 0), {})))
+            for start in list(rows) if removed is None else removed:
+                rows.pop(start, None)
+            rows.update((row[0], row) for row in added)
+            count[event.mm] = count.get(event.mm, 0) + 1
+            if kind != "baseline" and count[event.mm] % every:
+                continue
+            whole = [rows[start] for start in sorted(rows)]
+            event = event._replace(args=(kind, len(whole), None, whole))
+        elif event.call in ("fork", "clone", "clone3", "vfork") and len(event.args) > 1 and event.args[1]:
+            parent[event.args[1]] = event.mm
+        seq += 1
+        yield event._replace(seq=seq)
+
+
+def verify(path: Path, every: int) -> Report:
+    """The sums of one recording without its faults."""
+    total = Report()
+    for reader in open_traces(path):
+        header = reader.header._replace(faults="none")
+        rules = resolve(header.release or "", header.version)
+        world = World(header, lambda reader=reader: reader.files, rules)  # type: ignore[misc]
+        total.add(Verifier(world).run(without_faults(reader.events(), every)))
+    return total
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_samples_without_faults(every: int) -> None:
+    """The sample that comes with the tests: nothing certain is wrong, much is assumed."""
+    report = verify(DATA / "vmafuzz" / "all-6.1.jsonl.gz", every)
+    assert (report.mismatches, report.errno_mismatches) == (0, 0), report.first_mismatch
+    assert report.compared > 0 and report.assumed > 0
+
+
+@pytest.mark.parametrize("profile", ["all", "growsdown", "mremap", "policy", "seal", "brk", "fork", "uffd"])
+@pytest.mark.parametrize("every", [1, 3, 7])
+def test_recordings_without_faults(corpus: Path, profile: str, every: int) -> None:
+    """On every recording of a profile no outcome that a fault decides is called certain, at any distance."""
+    paths = sorted((corpus / "fuzz" / "6.18").glob(f"{profile}-[4-9].jsonl.gz"))
+    if not paths:
+        pytest.skip(f"no recording {profile} of 6.18")
+    for path in paths:
+        report = verify(path, every)
+        assert (report.mismatches, report.errno_mismatches) == (0, 0), f"{path.name}: {report.first_mismatch}"
+
+
+def blind(faults: str = "recorded") -> World:
+    """A world whose trace shows no faults."""
+    return World(TraceHeader("t", "t", "strace", faults="none"), [], preset("6.18"), faults=faults)
+
+
+def mapped(world: World, seq: int, page: int, pages: int, flags: int = 0x32) -> None:
+    at = A + page * P
+    world.apply(Event(seq, 1, 1, 1, None, "mmap", (at, pages * P, 3, flags, -1, 0), at, 0))
+
+
+def check(lines: list[ObservedVma], seq: int) -> Event:
+    return Event(seq, 1, 1, 1, None, "maps", ("check", len(lines), None, [list(line) for line in lines]), None, 0)
+
+
+def test_growth_that_no_fault_shows() -> None:
+    """An observed MAP_GROWSDOWN mapping that begins lower has grown: settled, and so it is from then on."""
+    world = blind()
+    mapped(world, 1, 400, 4, 0x132)
+    verifier = Verifier(world)
+    flags = "rd wr mr mw me gd ac"
+    grown = ObservedVma(A + 390 * P, A + 404 * P, "rw-p", 0, "00:00", 0, "", flags)
+    verifier.step(check([grown], 2))
+    report = verifier.report
+    assert (report.mismatches, report.mismatches_assumed, report.settled) == (0, 0, 1)
+    assert world.mm(1).find_vma(A).vm_start == A + 390 * P
+
+
+def test_a_call_below_shows_growth() -> None:
+    """mprotect succeeded just below a mapping that grows downwards: it had grown."""
+    world = blind()
+    mapped(world, 1, 400, 4, 0x132)
+    done = world.apply(Event(2, 1, 1, 1, None, "mprotect", (A + 396 * P, 2 * P, 1), 0, 0))
+    assert done.divergence is None
+    assert [v.vm_start for v in world.mm(1).vmas()] == [A + 396 * P, A + 398 * P]
+
+
+def test_where_a_moved_mapping_was_from_is_open() -> None:
+    """mremap of memory that may have been written: a later merge of the copy hangs on it."""
+    world = blind()
+    mapped(world, 1, 200, 2)
+    new = A + 300 * P
+    moved = world.apply(Event(2, 1, 1, 1, None, "mremap", (A + 200 * P, 2 * P, 2 * P, 3, new), new, 0))
+    assert moved.certain  # no neighbour
+    assert world.mm(1).find_vma(new).attrs.open_offset == -100
+    beside = world.apply(Event(3, 1, 1, 1, None, "mmap", (new + 2 * P, P, 3, 0x32, -1, 0), new + 2 * P, 0))
+    assert not beside.certain
+
+
+def test_pieces_of_a_moved_mapping_go_together() -> None:
+    """What is open of a moved mapping is open of all its pieces alike: they merge again for certain."""
+    world = blind()
+    mapped(world, 1, 200, 4)
+    world.apply(Event(2, 1, 1, 1, None, "madvise", (A + 200 * P, 4 * P, 23), 0, 0))  # MADV_POPULATE_WRITE
+    world.apply(Event(3, 1, 1, 1, None, "mremap", (A + 200 * P, 4 * P, 4 * P, 3, A + 300 * P), A + 300 * P, 0))
+    assert world.apply(Event(4, 1, 1, 1, None, "mprotect", (A + 301 * P, P, 1), 0, 0)).certain
+    back = world.apply(Event(5, 1, 1, 1, None, "mprotect", (A + 301 * P, P, 3), 0, 0))
+    assert back.certain and back.merges == 1
+
+
+def test_an_observation_settles_no_more_than_it_shows() -> None:
+    """That two VMAs stay apart shows that both are written; their neighbour, which any state fits, stays open."""
+    world = blind()
+    mapped(world, 1, 0, 4)
+    mapped(world, 2, 4, 2, 0x4032)
+    verifier = Verifier(world)
+    verifier.step(Event(3, 1, 1, 1, None, "mprotect", (A + 2 * P, 2 * P, 1), 0, 0))
+    lines = [observe(world.mm(1), vma) for vma in world.mm(1).vmas()]
+    verifier.step(Event(4, 1, 1, 1, None, "mprotect", (A + 2 * P, 2 * P, 3), 0, 0))
+    verifier.step(check([lines[0], lines[1]._replace(perms="rw-p", vm_flags=PLAIN), lines[2]], 5))
+    assert verifier.report.mismatches == verifier.report.mismatches_assumed == 0
+    assert [write_open(v) for v in world.mm(1).vmas()] == [False, False, True]
