@@ -16,7 +16,8 @@ GENESIS = bytes(DIGEST)  # the hash before the first event
 PAYLOAD_VERSION = 1
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_INTS = tuple("[" + ",".join(["%d"] * n) + "]" for n in range(8))  # arrays of n integers
+# templates of the commonest arrays, by the types of their values: up to 7 integers
+NUMBERS: dict[tuple[type, ...], str] = {(int,) * n: "[" + ",".join(["%d"] * n) + "]" for n in range(8)}
 UNSIGNED = {"mmap", "mremap", "brk", "shmat", "map_shadow_stack"}  # calls that return an address
 _HASHED = "\x1f".join(["%s"] * 14)
 _blank = blake2b(digest_size=DIGEST).copy  # twice as fast as a new one
@@ -27,10 +28,8 @@ Row = tuple[Any, ...]
 
 def encode_args(args: tuple[Any, ...]) -> str:
     """JSON array without spaces, in ASCII: bytes of a path that are no UTF-8 survive as escapes."""
-    for value in args:
-        if type(value) is not int:
-            return _encode(args)
-    return _INTS[len(args)] % args if len(args) < len(_INTS) else _encode(args)
+    form = NUMBERS.get((*map(type, args),))
+    return _encode(args) if form is None else form % args
 
 
 def decode_args(text: str) -> tuple[Any, ...]:

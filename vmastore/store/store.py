@@ -21,14 +21,13 @@ from vmastore.events.upcasters import Step, steps_from
 from vmastore.store import migrate
 from vmastore.store.engine import check_file, make_engine, named, scan, stamp, to_url, writable
 from vmastore.store.guard import Guarded, explain, unfit
+from vmastore.store.insert import insert_events
 from vmastore.store.postgresql import analyze
 from vmastore.store.reading import SELECT, event_chunks
-from vmastore.store.rows import COLUMNS, Names, event_rows
+from vmastore.store.rows import Names, event_rows
 from vmastore.store.spaces import AddressSpaces
 
 BATCH = 5_000  # events a transaction
-_EVENT_COLUMNS = COLUMNS
-_INSERT = f"INSERT INTO event_t (trace,seq,{_EVENT_COLUMNS},hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _FILE = (
     "INSERT INTO file_t (trace,file,path,kind,readable,writable,dev,inode,size,origin,flags)"
     " VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (trace, file) DO UPDATE SET path=excluded.path, kind=excluded.kind,"
@@ -261,7 +260,7 @@ class Store:
         version += len(rows)
         if rows:
             try:
-                connection.exec_driver_sql(_INSERT, rows)
+                insert_events(connection, trace, rows)
             except (OverflowError, DataError) as error:
                 raise StoreError(
                     f"events {events[0].seq} to {version}: {unfit(error)}", hint="nothing was stored"
