@@ -37,6 +37,14 @@ def import_(
         list[str] | None,
         typer.Option("--exec", help="Executable whose ELF headers show what exec mapped; `found`: each at its path."),
     ] = None,
+    no_exec: Annotated[
+        bool,
+        typer.Option(
+            "--no-exec",
+            help="Take no mappings from programs at their paths here, as is done where the log"
+            " shows that they are those that ran.",
+        ),
+    ] = False,
     faults_from: Annotated[
         str | None,
         typer.Option(
@@ -64,7 +72,9 @@ def import_(
 
     if format not in FORMATS:
         raise InputError(f"--format {format!r}: one of {', '.join(FORMATS)}")
-    beside = Beside(tuple(maps or ()), tuple(exec_ or ()), faults_from)
+    if no_exec and exec_:
+        raise InputError("--no-exec and --exec exclude each other")
+    beside = Beside(tuple(maps or ()), tuple(exec_ or ()), not no_exec, faults_from)
     sources = groups(paths)
     if beside.words and len(sources) > 1:
         raise InputError("--maps, --exec and --faults-from belong to one log, and several are named")

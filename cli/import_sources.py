@@ -27,6 +27,7 @@ class Beside:
 
     maps: tuple[str, ...] = ()
     execs: tuple[str, ...] = ()
+    found: bool = True  # programs that are at their paths here
     faults: str | None = None
 
     @property
@@ -59,12 +60,20 @@ def open_group(
     from vmastore.importers.detect import format_of, open_traces
 
     if len(paths) == 1 and not beside.words:
-        return [Started(_strict(reader, paths[0], strict)) for reader in open_traces(paths[0], format, name)]
+        readers = [_with_images(reader, beside) for reader in open_traces(paths[0], format, name)]
+        return [Started(_strict(reader, paths[0], strict)) for reader in readers]
     if format_of(paths[0], format) not in _LOGS:
         raise InputError(f"{paths[0]}: --maps, --exec and --faults-from belong to a strace log")
     observations = _observations(beside, paths)
     reader = _log(paths, name, beside.faults, _one_process(observations))
     return [Started(Besides(_strict(reader, paths[0], strict), _stages(beside, observations)))]
+
+
+def _with_images(reader: TraceReader, beside: Beside) -> TraceReader:
+    from vmastore.importers.found import FoundReader
+    from vmastore.importers.strace import StraceReader
+
+    return FoundReader(reader) if beside.found and isinstance(reader, StraceReader) else reader
 
 
 def _strict(reader: TraceReader, path: str, strict: bool) -> TraceReader:
@@ -126,12 +135,14 @@ def _one_process(observations: Sequence[Observation]) -> int | None:
 
 
 def _stages(beside: Beside, observations: list[Observation]) -> list[Stage]:
-    from vmastore.importers.images import Images
+    from vmastore.importers.images import FOUND, Images
     from vmastore.importers.observations import Observing
 
     stages: list[Stage] = []
     if beside.execs:
         stages.append(Images(beside.execs))
+    elif beside.found:
+        stages.append(Images((FOUND,), quiet=True))
     if observations:
         stages.append(Observing(observations))
     return stages
@@ -143,9 +154,10 @@ def source_key(paths: Sequence[str], beside: Beside) -> str | None:
     if not files:
         return None
     digest = _digest(files[0]) if len(files) == 1 else _joined([f"{file.name} {_digest(file)}" for file in files])
-    if not beside.words:
+    words = [*beside.words, *([] if beside.found else ["no-exec"])]
+    if not words:
         return digest
-    return _joined([digest, *beside.words, *(_digest(file) for file in _named_in(beside))])
+    return _joined([digest, *words, *(_digest(file) for file in _named_in(beside))])
 
 
 def _files(paths: Sequence[str]) -> list[Path]:

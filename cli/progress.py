@@ -49,6 +49,15 @@ def _told(events: Iterable[Any], what: str, total: int | None) -> Iterator[Any]:
             yield event
 
 
+def _told_lists(batches: Iterable[list[Any]], what: str) -> Iterator[list[Any]]:
+    done = 0
+    with meter(what) as tick:
+        for batch in batches:
+            yield batch
+            done += len(batch)
+            tick(done)
+
+
 class CountedReader:
     """A trace reader whose events are told as they are read."""
 
@@ -59,6 +68,13 @@ class CountedReader:
     def events(self) -> Iterator[Any]:
         """The reader's events, in order."""
         return iter(counted(self._reader.events(), self._what))
+
+    def batches(self) -> Iterator[list[Any]]:
+        """The same in lists."""
+        from vmastore.importers.beside import lists
+
+        batches = lists(self._reader)
+        return _told_lists(batches, self._what) if shown() else batches
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reader, name)

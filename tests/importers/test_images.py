@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from elf_files import LOAD, RELRO, elf, write_pie
 
 from vmastore.events import Event
-from vmastore.importers.beside import Besides
+from vmastore.importers.beside import Besides, Started
+from vmastore.importers.found import FoundReader
 from vmastore.importers.images import FOUND, Images
+from vmastore.importers.sources import Source
 from vmastore.importers.strace import StraceReader
 from vmastore.mm.rules import resolve
 from vmastore.replay.verify import Verifier
@@ -137,3 +140,101 @@ def test_an_exec_in_an_exec_waits_for_its_own(tmp_path: Path) -> None:
     assert [(event.pid, event.args[3][0][0]) for event in images] == [(7, 0x555555554000), (8, 0x560055554000)]
     for image in images:
         assert events[image.seq - 2].call == "execve" and events[image.seq - 2].pid == image.pid
+
+
+def test_a_program_is_taken_by_default_where_the_log_bears_it_out(tmp_path: Path) -> None:
+    """RELRO where its headers have it, the heap behind its data: its image, numbered between the log's events."""
+    program = _programs(tmp_path)
+    log = tmp_path / "x.log"
+    log.write_text(LOG.format(path=program))
+    reader = Started(FoundReader(StraceReader([log])))
+    events = list(reader.events())
+    assert [event.call for event in events[:3]] == ["execve", "maps", "brk"]
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    _, same = _read(tmp_path, LOG.format(path=program), FOUND)
+    assert events == same
+
+
+@pytest.mark.parametrize("piece", [1, 2, 5])
+def test_numbers_where_stacks_follow(tmp_path: Path, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stack frames an event is held back until the next one comes: its number counts what was put in before it,
+    wherever the log's lines are cut into batches."""
+    program = _programs(tmp_path)
+    log = tmp_path / "x.log"
+    text = "".join(f"{line} > /lib/libc.so.6(call+0x1) [0x{n:x}]\n"
+                   for n, line in enumerate(LOG.format(path=program).splitlines(True) * 2))  # fmt: skip
+    log.write_text(text)
+    batches = Source.batches
+
+    def small(source: Source, chunk: int = 0) -> Iterator[list[bytes]]:
+        for lines in batches(source):
+            yield from (lines[at : at + piece] for at in range(0, len(lines), piece))
+
+    monkeypatch.setattr(Source, "batches", small)
+    events = list(FoundReader(StraceReader([log])).events())
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert [event.call for event in events].count("maps") == 2
+    assert [event.site[-5:] for event in events if event.site] == [f"[0x{n:x}]"[-5:] for n in range(16)]
+
+
+def _later(text: str) -> str:
+    """The log with times of the year 2001, before any file here was written."""
+    return "".join(f"7 1000000000.{n:06} {line[2:]}" for n, line in enumerate(text.splitlines(True)))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda text: text.replace("0x555555570000", "0x55555555e000"), "heap does not begin"),  # below its bss's end
+        (lambda text: text.replace("0x555555570000", "0x5555a0000000"), "heap does not begin"),  # too far above
+        (_later, "written after it ran"),
+    ],
+)
+def test_what_the_log_refutes_is_dropped_and_said(tmp_path: Path, change: Callable[[str], str], why: str) -> None:
+    """A program at its path here that cannot be the one that ran: no image, the note says why; --exec takes it."""
+    program = _programs(tmp_path)
+    text = change(LOG.format(path=program))
+    reader, events = _read(tmp_path, text, FOUND)
+    assert [event for event in events if event.call == "maps"] == []
+    assert why in (reader.header.note or "") and str(program) in (reader.header.note or "")
+    _, named = _read(tmp_path, text, str(program))
+    assert [event.args[0] for event in named if event.call == "maps"] == ["image"]
+
+
+def test_another_length_of_its_relro_is_another_program(tmp_path: Path) -> None:
+    """Nothing in the log is where the headers say: the program is not taken."""
+    program = _programs(tmp_path)
+    text = LOG.format(path=program).replace("0x55555555c000, 4096", "0x55555555c000, 8192")
+    _, events = _read(tmp_path, text, FOUND)
+    assert [event for event in events if event.call == "maps"] == []
+
+
+def test_a_c_library_of_another_length_is_of_another_machine(tmp_path: Path) -> None:
+    """The loader maps its C library whole first: one of another length was built elsewhere, and so was the loader."""
+    program = _programs(tmp_path)
+    (tmp_path / "libc.so.6").write_bytes(elf(3, [(LOAD, 5, 0, 0, 0x1000, 0x1000)]))
+    mapped = "7 mmap(NULL, {}, PROT_READ, MAP_PRIVATE|MAP_DENYWRITE, 3, 0) = 0x7f0000300000\n"
+    first, rest = LOG.format(path=program).replace("8192", "4096", 1).split("\n", 1)
+    for length, images in ((0x1000, 1), (0x3000, 0)):
+        text = f"{first}\n{mapped.format(length)}{rest.replace('4096, PROT_READ, MAP', '12288, PROT_READ, MAP')}"
+        _, events = _read(tmp_path, text, FOUND)
+        assert len([event for event in events if event.call == "maps"]) == images, length
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_may_lie_below_the_heap(tmp_path: Path, known: bool) -> None:
+    """Where the image is not known, what mprotect decides at the heap's first page hangs on what may end there."""
+    program = _programs(tmp_path)
+    text = LOG.format(path=program).replace("0x555555570000", "0x55555555f000").splitlines(True)
+    text[-1:-1] = [
+        "7 brk(0x555555561000) = 0x555555561000\n",
+        "7 mprotect(0x55555555f000, 4096, PROT_READ) = 0\n",
+        "7 mprotect(0x555555560000, 4096, PROT_READ) = 0\n",
+    ]
+    reader, events = _read(tmp_path, "".join(text), *([FOUND] if known else []))
+    world = World(reader.header._replace(faults="recorded"), reader.files, resolve("6.18"))
+    decided = {(e.call, e.args[0]): world.apply(e).decisions for e in events if e.call != "exit"}
+    heap = 0x55555555F000
+    assert [d.certain for d in decided["brk", heap + 0x2000]] == [True]  # it never looks below
+    assert all(d.certain is known for d in decided["mprotect", heap])
+    assert all(d.certain for d in decided["mprotect", heap + 0x1000] if d.vm_start != heap)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Protocol
 
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip, TraceReader
+
+_PIECE = 1_000
 
 
 class Stage(Protocol):
@@ -55,12 +57,12 @@ class Besides:
 
 
 class Started:
-    """A trace whose first event has been read: what cannot be read at all has raised its InputError by now."""
+    """A trace whose first events have been read: what cannot be read at all has raised its InputError by now."""
 
     def __init__(self, reader: TraceReader) -> None:
         self._reader = reader
-        self._events = reader.events()
-        self._first = list(islice(self._events, 1))
+        self._batches = lists(reader)
+        self._first = next((batch for batch in self._batches if batch), [])
 
     @property
     def header(self) -> TraceHeader:
@@ -78,7 +80,24 @@ class Started:
 
     def events(self) -> Iterator[Event]:
         """All events, in order. To be called once."""
-        return chain(self._first, self._events)
+        return chain.from_iterable(self.batches())
+
+    def batches(self) -> Iterator[list[Event]]:
+        """The same in lists. To be called instead, once."""
+        return chain([self._first], self._batches)
+
+
+def lists(reader: TraceReader) -> Iterator[list[Event]]:
+    """A reader's events in lists, as it gives them."""
+    batches: Callable[[], Iterator[list[Event]]] | None = getattr(reader, "batches", None)
+    return pieces(reader.events()) if batches is None else batches()
+
+
+def pieces(events: Iterator[Event]) -> Iterator[list[Event]]:
+    """The events in lists: the first alone, so that no more is read of a trace than that, then of many."""
+    yield [*islice(events, 1)]
+    while piece := list(islice(events, _PIECE)):
+        yield piece
 
 
 class Spaces:

@@ -61,11 +61,18 @@ class Image(NamedTuple):
         offset = segment.offset & PAGE_MASK
         return ObservedVma(start, end, segment.perms, offset, _UNKNOWN_DEV, _UNKNOWN_INODE, path, None, written)
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """From the first to the last byte of all segments; a loader maps a library of that length first."""
+        last = self.segments[-1]
+        return self.segments[0].vaddr & PAGE_MASK, last.vaddr + last.memsz
+
     def base(self, addr: int, length: int) -> int | None:
         """Where the image is if [addr, addr+length) is its RELRO; None if it cannot be."""
         if self.relro is None or self.relro[1] != length:
             return None
-        return addr - self.relro[0]
+        base = addr - self.relro[0]
+        return None if base < 0 or (self.fixed and base) else base
 
 
 def read_image(path: str | Path) -> Image:
@@ -93,7 +100,7 @@ def _library() -> _Elf:
         )
     except ImportError:
         raise InputError(
-            "--exec needs the package pyelftools", hint="Install it with: pip install 'vmastore[elf]'"
+            "--exec needs the package pyelftools", hint="Install it with: pip install pyelftools"
         ) from None
 
 

@@ -80,6 +80,7 @@ class Mm:
         "expect_result",
         "guards",
         "head",
+        "imaged",
         "index",
         "inferred",
         "map_count",
@@ -119,6 +120,7 @@ class Mm:
         self.start_stack = 0  # an address of the main stack
         self.attached = False  # observed after it had run for a while: VMAs may have a `base`
         self.complete = False  # a baseline or an exec gave its whole content
+        self.imaged = False  # what exec mapped of the program is known, though nobody observed it
         self.inferred = 0  # VMAs that must have existed but that no event made
         self.def_flags = 0
         self.merge_any = False  # MMF_VM_MERGE_ANY

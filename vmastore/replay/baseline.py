@@ -178,6 +178,7 @@ def _share_anon_vmas(mm: Mm) -> None:
 def load_image(mm: Mm, lines: list[ObservedVma], files: dict[Identity, File]) -> None:
     """Add what `lines` say that an exec mapped; nobody observed it, so that it is inferred, and not all there is."""
     builder = Builder(mm, files)
+    mm.imaged = True
     for line in lines:
         if mm.find_vma(line.start).vm_start >= line.end:
             mm.insert(builder.vma(line))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vmastore.events import Event
 from vmastore.mm.flags import PAGE_SIZE, VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS, VM_GROWSDOWN
 from vmastore.mm.mm import Mm
+from vmastore.mm.outcome import Decision
 from vmastore.mm.unknown import UNSURE, UNSURE_BASE
 from vmastore.mm.vma import BaseAnon, Vma
 from vmastore.syscalls import uapi
@@ -12,6 +13,7 @@ from vmastore.syscalls.common import page_align
 from vmastore.syscalls.fault import grow_stack
 
 _NEEDS_RANGE = {"mprotect", "pkey_mprotect", "mlock", "mlock2", "munlock", "madvise", "mseal", "mremap"}
+_NOTHING = {"none", "gap"}  # codes of reasons: no VMA is known to touch the range
 
 
 def prepare(mm: Mm, event: Event) -> None:
@@ -41,6 +43,20 @@ def _grow(mm: Mm, start: int, end: int) -> None:
         if hole and not (vma.vm_flags & VM_GROWSDOWN and grow_stack(mm, vma, start, sure=True)):
             return
         start = vma.vm_end
+
+
+def below_heap(mm: Mm, decisions: list[Decision]) -> list[Decision]:
+    """The decisions, those assumed that found nothing below the heap's first page, where no call shows what is.
+
+    The program's data may end there (always without address randomisation). brk itself never looks below start_brk.
+    """
+    edge = page_align(mm.start_brk)
+    for n, decision in enumerate(decisions):
+        reason = decision.reason_prev
+        nothing = decision.vm_start == edge and reason is not None and reason.code in _NOTHING
+        if nothing and decision.api != "do_brk_flags":
+            decisions[n] = decision._replace(certain=False)
+    return decisions
 
 
 def _mremap_source(mm: Mm, start: int, end: int, event: Event) -> tuple[int, int]:

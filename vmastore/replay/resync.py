@@ -25,6 +25,7 @@ def clone_mm(mm: Mm) -> Mm:
     copy.def_flags, copy.merge_any, copy.mdwe, copy.persona = mm.def_flags, mm.merge_any, mm.mdwe, mm.persona
     copy.rlimits, copy.exec_rlimits = mm.rlimits, mm.exec_rlimits
     copy.attached, copy.complete, copy.inferred = mm.attached, mm.complete, mm.inferred
+    copy.imaged = mm.imaged
     copy.pmds = set(mm.pmds)
     copy.guards = mm.guards.copy()
     copy.dirty = None if mm.dirty is None else []

@@ -14,7 +14,7 @@ from vmastore.mm.rules import RuleSet
 from vmastore.mm.vma import File
 from vmastore.replay.baseline import Identity, load
 from vmastore.replay.calls import HANDLERS
-from vmastore.replay.inferred import prepare
+from vmastore.replay.inferred import below_heap, prepare
 from vmastore.replay.limits import Limits
 
 _CONFIG_INTS = ("max_map_count", "overcommit_memory", "mmap_min_addr", "stack_guard_gap")
@@ -195,6 +195,8 @@ class World:
             decisions, mm.decisions = mm.decisions, []
             return Outcome(seq, number, decisions, mm.map_count, None, 0, f"oops: {error}")
         decisions, mm.decisions = mm.decisions, []
+        if decisions and not mm.complete and mm.start_brk and not mm.imaged:
+            decisions = below_heap(mm, decisions)
         if got is None or (got == result and not errno and got >= 0):
             return Outcome(seq, number, decisions, mm.map_count, result, errno, None)
         return _unlike(event, mm, decisions, got, known)

@@ -281,14 +281,11 @@ class Store:
 
         reader: a TraceReader. Memory stays flat; every batch is one transaction.
         """
-        events = reader.events()
         stored, described = info.events, 0
         enabled = gc.isenabled()
         gc.disable()
         try:
-            for _ in islice(events, stored):
-                pass  # what an earlier run has stored
-            while chunk := list(islice(events, batch)):
+            for chunk in _chunks(reader, batch, stored):
                 files = reader.files[described:]
                 described = len(reader.files)
                 stored = self.append(info.trace, chunk, expected_version=stored, files=files)
@@ -434,6 +431,24 @@ def _storable(info: FileInfo) -> tuple[Any, ...]:
 
 def _bool(value: int | None) -> bool | None:
     return None if value is None else bool(value)
+
+
+def _chunks(reader: Any, size: int, stored: int) -> Iterator[list[Event]]:
+    """A reader's events in lists of `size`, without those that an earlier run has stored."""
+    lists = reader.batches() if hasattr(reader, "batches") else batches(reader.events(), size)
+    chunk: list[Event] = []
+    for events in lists:
+        if stored:
+            known = min(stored, len(events))
+            stored -= known
+            chunk += events[known:]
+        else:
+            chunk += events
+        while len(chunk) >= size:
+            yield chunk[:size]
+            del chunk[:size]
+    if chunk:
+        yield chunk
 
 
 def batches(events: Iterable[Event], size: int) -> Iterator[list[Event]]:

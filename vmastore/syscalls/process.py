@@ -27,7 +27,7 @@ def dup_mmap(parent: Mm, number: int, alive: Iterable[Mm]) -> Mm:
     child.start_stack, child.complete = parent.start_stack, parent.complete
     child.def_flags = parent.def_flags & VM_NOHUGEPAGE
     child.merge_any, child.mdwe, child.persona = parent.merge_any, parent.mdwe, parent.persona
-    child.attached = parent.attached
+    child.attached, child.imaged = parent.attached, parent.imaged
     child.rlimits, child.exec_rlimits = parent.rlimits, parent.exec_rlimits
     child.pmds = set(parent.pmds)
     chains = _ChainCounts(parent, alive)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from vmastore.errors import InputError
@@ -58,30 +59,40 @@ class StraceReader:
 
     def events(self) -> Iterator[Event]:
         """All events, in order. To be called once."""
+        return chain.from_iterable(self.batches())
+
+    def batches(self) -> Iterator[list[Event]]:
+        """The same in lists, as they come. To be called instead, once."""
         if self._members:
             yield from self._family()
         else:
             yield from self._log(self._survey)
             for source in self._sources[1:]:
                 yield from self._log(survey(source))
-        yield from self.importer.finish()
+        yield self.importer.finish()
 
-    def _log(self, log: Survey) -> Iterator[Event]:
+    def shift(self, by: int) -> None:
+        """The events to come have numbers higher by so much: others were put between those that were given."""
+        tracker = self.importer.tracker
+        tracker.seq += by
+        tracker.out = [event._replace(seq=event.seq + by) for event in tracker.out]  # whose stacks are to come
+
+    def _log(self, log: Survey) -> Iterator[list[Event]]:
         importer = self.importer
         importer.number = importer.offset = 0
         for batch in log.batches:
             if log.source.cut and len(batch) == 1:
-                yield from importer.feed_cut(batch[0])
+                yield importer.feed_cut(batch[0])
             else:
-                yield from importer.feed_batch(batch)
+                yield importer.feed_batch(batch)
 
-    def _family(self) -> Iterator[Event]:
+    def _family(self) -> Iterator[list[Event]]:
         importer = self.importer
         for tid, line, number, offset, cut in merge(self._members):
             importer.joiner.tids.forced = tid
             importer.account.lines += 1
             importer.step(line, number, offset, cut=cut)
-            yield from importer.take()
+            yield importer.take()
         shape = importer.joiner.shape
         if shape is not None and shape.clock is None and len(self._members) > 1:
             importer.tracker.saw.add("order")
