@@ -76,6 +76,7 @@ def test_a_real_trace_becomes_its_calls() -> None:
     assert [event.args[2] for event in execs] == [1, 3] and execs[0].mm == 0
     made = {event.call: event for event in events if event.call in ("clone3", "clone", "vfork")}
     assert (made["clone3"].args[1], made["clone"].args[1], made["vfork"].args[1]) == (1, 2, 1)
+    assert made["clone3"].args[0] is None  # a pointer is shown: the note says what is assumed
     assert {event.mm for event in events if event.tid == made["clone3"].result} == {1}
     assert {event.mm for event in events if event.tid == made["clone"].result} == {2}
     assert {(skip.call, skip.reason) for skip in reader.skips()} <= {
@@ -88,7 +89,7 @@ def test_a_real_trace_becomes_its_calls() -> None:
     }
     times = [event.ts_ns for event in events if event.ts_ns is not None]
     assert times == sorted(times)
-    assert "thread's" in (reader.header.note or "") and reader.header.format == "perf"
+    assert "assumed the same address space" in (reader.header.note or "") and reader.header.format == "perf"
 
 
 def test_perf_trace_is_recognised() -> None:
@@ -111,3 +112,17 @@ _SHOWN = st.sampled_from([line.encode() for line, _ in LINES.values()])
 def test_no_line_raises(line: bytes, at: int, put: bytes) -> None:
     """Whatever the line is, a line comes back."""
     assert isinstance(to_strace(line[:at] + put + line[at:]), bytes)
+
+
+@pytest.mark.parametrize(("flags", "mm", "pid"), [(0x3D0F00, 1, 7), (0x100, 1, 8), (0, 2, 8)])
+def test_the_flags_of_a_clone3_that_are_shown_count(tmp_path: Path, flags: int, mm: int, pid: int) -> None:
+    """The struct as later perfs print it: CLONE_VM shares the address space, CLONE_THREAD the process."""
+    text = tmp_path / "t.txt"
+    struct = f"{{.flags = (__u64){flags},.exit_signal = (__u64)17,.stack = (__u64)140000}}"
+    text.write_text(
+        "     1.000 ( 0.001 ms): app/7 brk() = 0x5000\n"
+        f"     2.000 ( 0.001 ms): app/7 clone3(uargs: {struct}, size: 88) = 8 (app)\n"
+        "     3.000 ( 0.001 ms): app/8 munmap(addr: 0x1000, len: 4096) = 0\n"
+    )
+    _, made, child = PerfTraceReader(text).events()
+    assert (made.args, child.mm, child.pid) == ((flags | 17, mm), mm, pid)

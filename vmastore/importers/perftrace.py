@@ -15,6 +15,7 @@ from vmastore.errors import InputError
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
 from vmastore.importers.jsonlines import stem
+from vmastore.importers.processes import CLONE_FILES, CLONE_VM
 from vmastore.importers.sources import Source
 from vmastore.importers.strace import StraceImporter
 from vmastore.importers.strace.scan import split_list
@@ -89,7 +90,10 @@ _FORMS: dict[bytes, _Form] = {
     }.items()
 }
 _WORD = re.compile(rb"[A-Z][A-Z0-9_]*\Z")
-_HIDDEN = b"{flags=CLONE_VM|CLONE_FILES}, 88"  # of clone3: nearly always a thread
+# clone3 prints a pointer, and later releases the struct behind it: {.flags = (__u64)4001536,.exit_signal = ...
+_CLONE3 = re.compile(rb"\.?\b(flags|exit_signal)\b ?[=:] ?(?:\(\w+\))?(0x[0-9a-f]{1,16}|\d{1,20})")
+# what it is taken for where the flags are hidden: the C library calls it for threads and posix_spawn alone
+_SHARING = CLONE_VM | CLONE_FILES
 
 
 def is_perf_trace(lines: list[bytes]) -> bool:
@@ -157,7 +161,7 @@ def _result(text: bytes) -> bytes:
 
 def _arguments(name: bytes, text: bytes) -> bytes:
     if name == b"clone3":
-        return _HIDDEN
+        return b"{%s}, 88" % b", ".join(b"%s=%s" % shown for shown in _CLONE3.findall(text))
     named, plain = {}, []
     for token in split_list(text) if text else []:
         argument = _ARGUMENT.match(token)
@@ -190,13 +194,12 @@ class PerfTraceReader:
     def __init__(self, path: str | Path | Source, name: str | None = None) -> None:
         self._source = path if isinstance(path, Source) else Source(path)
         self.importer = StraceImporter(name=name or stem(self._source.path), source=self._source.name)
+        self.importer.tracker.hidden = _SHARING
 
     @property
     def header(self) -> TraceHeader:
         """The trace's facts."""
-        header = self.importer.header
-        notes = [header.note, "perf trace: a clone3, whose flags it does not show, is taken for a thread's"]
-        return header._replace(format="perf", note="; ".join(note for note in notes if note))
+        return self.importer.header._replace(format="perf")
 
     @property
     def files(self) -> list[FileInfo]:

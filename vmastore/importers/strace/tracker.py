@@ -52,6 +52,7 @@ class Tracker:
         self.segment_sizes: dict[int, int] = {}
         self.segment_keys: dict[int, int] = {}  # that they were made or found with
         self.uffd_mm: dict[int, int] = {}  # userfaultfd → the mm it watches
+        self.hidden = 0  # the flags taken of a clone3 that shows none
         self.unseen = 0  # threads of an attached process that have printed no line yet
         self.attached: Thread | None = None
         # threads that ran before the log are all of one process: its pid (0: the first one's); None: each is its own
@@ -209,7 +210,7 @@ class Tracker:
         """Make the child and emit the event of the call that makes it."""
         if flags is None:
             self.saw.add("hidden flags")
-        bits = flags or 0
+        bits = self.hidden if flags is None else flags
         mm = parent.mm or self.adopt(parent)
         child_mm = mm if bits & constants.CLONE_VM else self.processes.new_mm()
         files = parent.files if bits & constants.CLONE_FILES else self.descriptions.copy(parent.files)
