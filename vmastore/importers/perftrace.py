@@ -15,7 +15,6 @@ from vmastore.errors import InputError
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
 from vmastore.importers.jsonlines import stem
-from vmastore.importers.processes import CLONE_FILES, CLONE_VM
 from vmastore.importers.sources import Source
 from vmastore.importers.strace import StraceImporter
 from vmastore.importers.strace.scan import split_list
@@ -92,8 +91,6 @@ _FORMS: dict[bytes, _Form] = {
 _WORD = re.compile(rb"[A-Z][A-Z0-9_]*\Z")
 # clone3 prints a pointer, and later releases the struct behind it: {.flags = (__u64)4001536,.exit_signal = ...
 _CLONE3 = re.compile(rb"\.?\b(flags|exit_signal)\b ?[=:] ?(?:\(\w+\))?(0x[0-9a-f]{1,16}|\d{1,20})")
-# what it is taken for where the flags are hidden: the C library calls it for threads and posix_spawn alone
-_SHARING = CLONE_VM | CLONE_FILES
 
 
 def is_perf_trace(lines: list[bytes]) -> bool:
@@ -194,7 +191,6 @@ class PerfTraceReader:
     def __init__(self, path: str | Path | Source, name: str | None = None) -> None:
         self._source = path if isinstance(path, Source) else Source(path)
         self.importer = StraceImporter(name=name or stem(self._source.path), source=self._source.name)
-        self.importer.tracker.hidden = _SHARING
 
     @property
     def header(self) -> TraceHeader:

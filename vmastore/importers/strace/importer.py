@@ -141,8 +141,7 @@ class StraceImporter:
         if "order" in saw:
             notes.append("several files without times: the order of calls of different threads is a guess")
         if "hidden flags" in saw:
-            what = "a copy of the address space" if not self.tracker.hidden else "the same address space"
-            notes.append(f"a clone3 with flags that the log does not show: assumed {what}")
+            notes.append("a clone3 with flags that the log does not show: assumed the same address space")
         if "descriptors" not in saw:
             notes.append("no open or close in the log: a file is told from others by descriptor and path")
         return "; ".join(notes) or None

@@ -52,7 +52,6 @@ class Tracker:
         self.segment_sizes: dict[int, int] = {}
         self.segment_keys: dict[int, int] = {}  # that they were made or found with
         self.uffd_mm: dict[int, int] = {}  # userfaultfd → the mm it watches
-        self.hidden = 0  # the flags taken of a clone3 that shows none
         self.unseen = 0  # threads of an attached process that have printed no line yet
         self.attached: Thread | None = None
         # threads that ran before the log are all of one process: its pid (0: the first one's); None: each is its own
@@ -210,7 +209,7 @@ class Tracker:
         """Make the child and emit the event of the call that makes it."""
         if flags is None:
             self.saw.add("hidden flags")
-        bits = self.hidden if flags is None else flags
+        bits = _HIDDEN if flags is None else flags
         mm = parent.mm or self.adopt(parent)
         child_mm = mm if bits & constants.CLONE_VM else self.processes.new_mm()
         files = parent.files if bits & constants.CLONE_FILES else self.descriptions.copy(parent.files)
@@ -290,5 +289,7 @@ class Tracker:
 _NOT_CALLS = frozenset({"exit", "attach", "signal", "release", "fault", "stack_grow", "maps", "note"})
 PID_END = 10**7  # beyond any process id
 _ALL = 1 << 62
+# what a clone3 that shows no flags is taken for: the C library calls it for threads and posix_spawn alone
+_HIDDEN = constants.CLONE_VM | constants.CLONE_FILES
 _EXECS = frozenset({"execve", "execveat"})
 LIFE = CLONES | _EXECS  # the calls that make threads or change what they run
