@@ -13,6 +13,7 @@ from vmastore.replay.snapshots import Spacing
 from vmastore.replay.trace import StoredTrace
 from vmastore.replay.world import World
 from vmastore.store import Store
+from vmastore.store.chunks import check_chunks
 from vmastore.store.derived import ReplayWriter, StoredReplay, derived_rows, stored_replays
 from vmastore.version import engine
 
@@ -20,7 +21,10 @@ _MASK = (1 << 128) - 1
 
 
 class Checked(NamedTuple):
-    """problems: one a replay that is not what its events give. replays: how many were compared.
+    """problems: one a replay that is not what its events give, or a trace whose packed chunks are not its rows.
+
+    replays: how many were compared.
+
 
     stale: replays of another engine, of another header, or that were not finished; `db rebuild` makes them again.
     """
@@ -31,8 +35,9 @@ class Checked(NamedTuple):
 
 
 def check_replays(store: Store) -> Checked:
-    """Replay every trace as its stored replays say, and compare each row of derived data."""
-    checked = Checked([], 0, [])
+    """Replay every trace as its stored replays say, and compare each row of derived data; packed chunks with rows."""
+    problems, stale = check_chunks(store)
+    checked = Checked(problems, 0, stale)
     for found in stored_replays(store):
         trace = StoredTrace(store, store.trace(found.trace))
         what = f"{trace.info.header.name}: replay {found.replay} ({found.kernel})"

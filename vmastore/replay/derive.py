@@ -61,19 +61,21 @@ def derive(
         summary.replay = writer.replay
         lives = Lifetimes(world, writer.replay, writer.vmas)
         rolling = Rolling()
-        for event in trace.events():
-            if event.call == "exit" and event.mm in world.mms and len(event.args) > 2 and event.args[2]:
-                for row in lost_merge_rows(world.mms[event.mm], event.seq - 1):
-                    writer.lost_merges.append((writer.replay, *row))
-            outcome = world.apply(event)
-            changes = lives.after(event)
-            _rows(writer, summary, outcome, rolling.add(outcome, changes))
-            if event.seq >= spacing.look_at and spacing.due(event.seq, world):
-                writer.snapshots.append((writer.replay, *snapshots.take(event.seq, world)))
-            if not event.seq % _SETTLE:
-                writer.settle()
-                if progress is not None and event.seq % 5000 == 0:
-                    progress(event.seq)
+        for events in trace.event_chunks():
+            writer.read(events)
+            for event in events:
+                if event.call == "exit" and event.mm in world.mms and len(event.args) > 2 and event.args[2]:
+                    for row in lost_merge_rows(world.mms[event.mm], event.seq - 1):
+                        writer.lost_merges.append((writer.replay, *row))
+                outcome = world.apply(event)
+                changes = lives.after(event)
+                _rows(writer, summary, outcome, rolling.add(outcome, changes))
+                if event.seq >= spacing.look_at and spacing.due(event.seq, world):
+                    writer.snapshots.append((writer.replay, *snapshots.take(event.seq, world)))
+                if not event.seq % _SETTLE:
+                    writer.settle()
+                    if progress is not None and event.seq % 5000 == 0:
+                        progress(event.seq)
         lives.finish()
         for mm in world.mms.values():
             for row in lost_merge_rows(mm, summary.events):

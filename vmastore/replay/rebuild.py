@@ -8,6 +8,7 @@ from vmastore.mm.rules import RuleSet, resolve
 from vmastore.replay.derive import derive
 from vmastore.replay.trace import StoredTrace
 from vmastore.store import Store
+from vmastore.store.chunks import drop_all
 from vmastore.store.derived import remake_spaces, replays
 
 
@@ -22,11 +23,13 @@ def rules_named(name: str) -> RuleSet:
 
 
 def rebuild(store: Store) -> int:
-    """Make every replay again with the same rules and options, and the address spaces. Returns how many replays.
+    """Make every replay again with the same rules and options, the address spaces and the packed chunks of events.
 
+    Returns how many replays.
     Each is replaced when its turn comes: one that is interrupted leaves the others, and what is half made is
     known to be stale.
     """
+    drop_all(store)
     remake_spaces(store)
     known = replays(store)
     for trace, kernel, options in known:

@@ -26,6 +26,10 @@ class StoredTrace:
         """Its events, start to stop (both included)."""
         return self.store.events(self.info.trace, start, stop)
 
+    def event_chunks(self) -> Iterator[list[Event]]:
+        """All its events, in lists."""
+        return self.store.event_chunks(self.info.trace)
+
     def world(self, rules: RuleSet, *, faults: str = "recorded", max_map_count: int | None = None) -> World:
         """A world that no event has been folded into."""
         return World(self.header, self.files, rules, faults=faults, max_map_count=max_map_count)

@@ -7,6 +7,8 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from vmastore.errors import StoreError
+from vmastore.events import Event
+from vmastore.store.chunks import ChunkWriter
 from vmastore.store.postgresql import analyze
 from vmastore.store.spaces import remake
 from vmastore.store.store import Store
@@ -34,7 +36,7 @@ class ReplayWriter:
     lost_merges: mm, boundary, seq, left_start, right_end, reason;
     snapshots: seq, digest, payload.
 
-    In a store that cannot be written nothing is kept (`replay` is 0).
+    `read` packs the events themselves. In a store that cannot be written nothing is kept (`replay` is 0).
 
     `events` and `peak_seq` (the event after which there were most VMAs) are set at the end: a replay with
     fewer events than its trace is stale.
@@ -46,10 +48,12 @@ class ReplayWriter:
         self._keeps = not store.read_only
         if self._keeps:
             self._open(trace, kernel, options, engine, basis)
+            self._chunks = ChunkWriter(store, trace)
 
     def begin(self, replay: int) -> None:
         """No rows yet, for this number of a replay."""
         self.replay = replay
+        self._chunks: ChunkWriter | None = None
         self.events = 0
         self.peak_seq = 0
         self.outcomes: Rows = []
@@ -85,11 +89,18 @@ class ReplayWriter:
                 drop(connection, self.replay)
             return
         self.flush()
+        if self._chunks is not None:
+            self._chunks.finish()
         with self.store._write() as connection:
             connection.exec_driver_sql(
                 "UPDATE replay_t SET events=?, peak_seq=? WHERE replay=?", (self.events, self.peak_seq, self.replay)
             )
             analyze(connection, _TABLES)
+
+    def read(self, events: list[Event]) -> None:
+        """Keep events packed, for the next replay to read: all of the trace, in order."""
+        if self._chunks is not None:
+            self._chunks.take(events)
 
     def settle(self) -> None:
         """Write the rows if they are many; to be called now and then."""

@@ -96,6 +96,18 @@ event_t = Table(
     sqlite_with_rowid=False,
 )
 
+chunk_t = Table(
+    "chunk_t",
+    metadata,
+    Column("trace", Integer, ForeignKey("trace_t.trace"), primary_key=True, comment="its trace"),
+    Column("first_seq", Integer, primary_key=True, autoincrement=False, comment="first event that it packs"),
+    Column("last_seq", Integer, nullable=False, comment="last event that it packs, with all between"),
+    Column("form", Text, nullable=False, comment="how it is packed; another one than today's: stale"),
+    Column("hash", LargeBinary, nullable=False, comment="hash of the last event, as its row has it"),
+    Column("digest", LargeBinary, nullable=False, comment="hash of the packed events and of their place"),
+    Column("payload", LargeBinary, nullable=False, comment="zlib of the events by columns"),
+)
+
 append_t = Table(
     "append_t",
     metadata,

@@ -18,7 +18,7 @@ from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
 from vmastore.events.codec import GENESIS, clean
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.events.upcasters import Step, steps_from
-from vmastore.store import migrate
+from vmastore.store import chunks, migrate
 from vmastore.store.engine import check_file, make_engine, named, scan, stamp, to_url, writable
 from vmastore.store.guard import Guarded, explain, unfit
 from vmastore.store.insert import insert_events
@@ -343,23 +343,39 @@ class Store:
         for chunk in self.event_chunks(trace, start, stop):
             yield from chunk
 
-    def event_chunks(self, trace: int, start: int = 1, stop: int | None = None) -> Iterator[list[Event]]:
-        """The same in lists, for loops over many: a connection is held until the last."""
+    def event_chunks(
+        self, trace: int, start: int = 1, stop: int | None = None, *, rows: bool = False
+    ) -> Iterator[list[Event]]:
+        """The same in lists, for loops over many: a connection is held until the last.
+
+        rows: from the rows alone, even where chunks hold the same events.
+        """
+        last = (1 << 62) if stop is None else stop
         with self._read() as connection:
             names, steps = self._calls(connection)
+            payload = self.payloads(connection, trace)
 
             def site_text(number: int) -> str:
                 found = connection.exec_driver_sql("SELECT text FROM site_t WHERE site=?", (number,))
                 return str(found.scalar_one())
 
-            def maps_payload(seq: int) -> bytes:
-                found = connection.exec_driver_sql(
-                    "SELECT payload FROM observed_t WHERE trace=? AND seq=?", (trace, seq)
-                )
-                return bytes(found.scalar_one())
+            def from_rows(low: int, high: int) -> Iterator[list[Event]]:
+                pieces = scan(connection, SELECT, (trace, low, high))
+                return event_chunks(pieces, names, steps, site_text, payload)
 
-            pieces = scan(connection, SELECT, (trace, start, (1 << 62) if stop is None else stop))
-            yield from event_chunks(pieces, names, steps, site_text, maps_payload)
+            if rows:
+                yield from from_rows(start, last)
+            else:
+                yield from chunks.read(connection, trace, start, last, from_rows, payload)
+
+    def payloads(self, connection: Connection, trace: int) -> Callable[[int], bytes]:
+        """What gives the observed lines, packed, of a `maps` event by its number."""
+
+        def payload(seq: int) -> bytes:
+            found = connection.exec_driver_sql("SELECT payload FROM observed_t WHERE trace=? AND seq=?", (trace, seq))
+            return bytes(found.scalar_one())
+
+        return payload
 
     def event(self, trace: int, seq: int) -> Event:
         """One event. Raises StoreError if there is none."""
