@@ -42,6 +42,8 @@ class ReplayWriter:
     fewer events than its trace is stale.
     """
 
+    _chunks: ChunkWriter | None
+
     def __init__(self, store: Store, trace: int, kernel: str, options: str, *, engine: str, basis: str) -> None:
         self.store = store
         self.begin(0)
@@ -53,7 +55,7 @@ class ReplayWriter:
     def begin(self, replay: int) -> None:
         """No rows yet, for this number of a replay."""
         self.replay = replay
-        self._chunks: ChunkWriter | None = None
+        self._chunks = None
         self.events = 0
         self.peak_seq = 0
         self.outcomes: Rows = []
