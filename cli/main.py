@@ -3,62 +3,58 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from vmastore.bulk import bulk_work
-from vmastore.cli import (
-    analyse_cmd,
-    bisect_cmd,
-    conform_cmd,
-    db_cmd,
-    explain_cmd,
-    export_cmd,
-    import_cmd,
-    kernels_cmd,
-    museum_cmd,
-    record_cmd,
-    reduce_cmd,
-    replay_cmd,
-    sql_cmd,
-    traces_cmd,
-    verify_cmd,
-    whatif_cmd,
-)
 from vmastore.cli.common import StoreOption
 from vmastore.cli.errors import guarded
 from vmastore.version import VERSION
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Record, replay, verify and bisect a process's address space.",
-)
-for module in (
-    record_cmd,
-    import_cmd,
-    traces_cmd,
-    replay_cmd,
-    verify_cmd,
-    explain_cmd,
-    analyse_cmd,
-    bisect_cmd,
-    reduce_cmd,
-    whatif_cmd,
-    export_cmd,
-    kernels_cmd,
-    museum_cmd,
-    conform_cmd,
-    sql_cmd,
-    db_cmd,
-):
-    module.register(app)
+# the modules of vmastore.cli in the order of the help, and the commands of each
+COMMANDS = {
+    "record_cmd": ("record",),
+    "import_cmd": ("import",),
+    "traces_cmd": ("traces", "log", "show"),
+    "replay_cmd": ("replay", "diff"),
+    "verify_cmd": ("verify",),
+    "explain_cmd": ("explain", "why", "lost-merges"),
+    "analyse_cmd": ("blame", "history", "headroom", "assert"),
+    "bisect_cmd": ("bisect",),
+    "reduce_cmd": ("reduce",),
+    "whatif_cmd": ("whatif",),
+    "export_cmd": ("export",),
+    "kernels_cmd": ("kernels",),
+    "museum_cmd": ("museum",),
+    "conform_cmd": ("conform",),
+    "sql_cmd": ("sql",),
+    "db_cmd": ("db",),
+}
 
 
-@app.callback(invoke_without_command=True)
+def commands(modules: Iterable[str]) -> typer.Typer:
+    """The command line with the commands of these modules."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        help="Record, replay, verify and bisect a process's address space.",
+    )
+    for module in modules:
+        import_module(f"vmastore.cli.{module}").register(app)
+    app.callback(invoke_without_command=True)(_root)
+    return app
+
+
+def asked(words: list[str]) -> Iterable[str]:
+    """The module of the command that is called; all where the first word is none. Start-up is mostly importing."""
+    return [module for module, names in COMMANDS.items() if words and words[0] in names] or COMMANDS
+
+
 def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
@@ -68,6 +64,12 @@ def _root(
     if version:
         print(f"vmastore {VERSION}")
         raise typer.Exit
+
+
+def __getattr__(name: str) -> typer.Typer:
+    if name != "app":
+        raise AttributeError(name)
+    return commands(COMMANDS)  # the whole command line
 
 
 def main() -> None:
@@ -80,5 +82,5 @@ def main() -> None:
 
 def _run() -> int:
     with bulk_work():
-        status = app(prog_name="vmastore", standalone_mode=False)
+        status = commands(asked(sys.argv[1:]))(prog_name="vmastore", standalone_mode=False)
     return status if isinstance(status, int) else 0
