@@ -94,6 +94,10 @@ class VmaIndex:
         block = self._blocks[at]
         return self._by_start[block[bisect_right(block, addr) - 1]]
 
+    def starting(self, vm_start: int) -> Vma | None:
+        """The VMA that starts there."""
+        return self._by_start.get(vm_start)
+
     def __len__(self) -> int:
         return len(self._by_start)
 
@@ -128,6 +132,9 @@ class SortedIndex:
         for start in self._by_start.irange(None, addr, reverse=True):
             return self._by_start[start]  # type: ignore[no-any-return]
         return None
+
+    def starting(self, vm_start: int) -> Vma | None:
+        return self._by_start.get(vm_start)  # type: ignore[no-any-return]
 
     def __len__(self) -> int:
         return len(self._by_start)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from vmastore.bulk import bulk_work
 from vmastore.mm.mm import Mm
+from vmastore.mm.outcome import Reason
 from vmastore.mm.rules import RuleSet
-from vmastore.replay.lifetimes import Lifetimes
+from vmastore.replay.lifetimes import Change, Lifetimes
 from vmastore.replay.rolling import Rolling
 from vmastore.replay.snapshots import Snapshots, Spacing, options_key
 from vmastore.replay.trace import StoredTrace
@@ -69,7 +71,7 @@ def derive(
                         writer.lost_merges.append((writer.replay, *row))
                 outcome = world.apply(event)
                 changes = lives.after(event)
-                _rows(writer, summary, outcome, rolling.add(outcome, changes))
+                _rows(writer, summary, outcome, rolling, changes)
                 if event.seq >= spacing.look_at and spacing.due(event.seq, world):
                     writer.snapshots.append((writer.replay, *snapshots.take(event.seq, world)))
                 if not event.seq % _SETTLE:
@@ -85,7 +87,7 @@ def derive(
     return world, summary
 
 
-def _rows(writer: ReplayWriter, summary: Summary, outcome: Outcome, rolling: int) -> None:
+def _rows(writer: ReplayWriter, summary: Summary, outcome: Outcome, rolling: Rolling, changes: list[Change]) -> None:
     """The rows of one outcome and its decisions, and the sums: one pass, since it runs once an event."""
     replay, seq, mm, count = writer.replay, outcome.seq, outcome.mm, outcome.map_count
     merges = splits = 0
@@ -93,7 +95,8 @@ def _rows(writer: ReplayWriter, summary: Summary, outcome: Outcome, rolling: int
     certain = True
     for n, decision in enumerate(outcome.decisions, 1):
         api, action, vm_start, vm_end, case, prev, nxt, _, _, _, sure = decision
-        certain = certain and sure
+        if not sure:
+            certain = False
         if action == "merge":
             merges += 1
             cases = f"{cases}+{case}" if cases else case
@@ -101,17 +104,26 @@ def _rows(writer: ReplayWriter, summary: Summary, outcome: Outcome, rolling: int
         elif action == "split":
             splits += 1
             cases = f"{cases}+split" if cases else "split"
-        why_prev, why_next = prev and prev.text, nxt and nxt.text
+        why_prev = None if prev is None else _text(prev)
+        why_next = None if nxt is None else _text(nxt)
         row = (replay, seq, n, mm, api, action, vm_start, vm_end, case, why_prev, why_next, 1 if sure else 0)
         writer.decisions.append(row)
     divergence = outcome.divergence
-    writer.outcomes.append((replay, seq, mm, merges, splits, cases, count, 1 if certain else 0, divergence, rolling))
+    value = rolling.add(outcome, cases, changes)
+    writer.outcomes.append((replay, seq, mm, merges, splits, cases, count, 1 if certain else 0, divergence, value))
     summary.events += 1
     summary.splits += splits
-    summary.assumed += not certain
-    summary.divergences += divergence is not None
+    if not certain:
+        summary.assumed += 1
+    if divergence is not None:
+        summary.divergences += 1
     if count > summary.peak:
         summary.peak, summary.peak_seq, summary.peak_mm = count, seq, mm
+
+
+@lru_cache(maxsize=4096)
+def _text(reason: Reason) -> str:
+    return reason.text
 
 
 def lost_merge_rows(mm: Mm, seq: int) -> list[tuple[Any, ...]]:

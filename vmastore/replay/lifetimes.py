@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from vmastore.events import Event, ObservedVma
+from vmastore.events import Event
 from vmastore.mm.flags import vmflags_from_letters
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
-from vmastore.replay.maps import observe
+from vmastore.replay.maps import letters, observe, vma_name
 from vmastore.replay.world import World
 from vmastore.store.nodes import page_node, seq_node
 
@@ -21,12 +21,9 @@ Change = tuple[int, int, Facts | None]  # address space, vm_start, what starts t
 _Marks = tuple[int, int, int]
 
 
-class _Life(NamedTuple):
-    """A VMA as maps shows it, the event that made it so, and what it is."""
-
-    line: ObservedVma
-    born: int
-    facts: Facts
+# a line of smaps: vm_end, vm_flags as VmFlags tells them (perms, too), offset in bytes, dev, inode, name
+_Line = tuple[int, int, int, str, int, str]
+_Life = tuple[_Line, int, Facts]  # a VMA as maps shows it, the event that made it so, and what it is
 
 
 class _Space(NamedTuple):
@@ -49,6 +46,7 @@ class Lifetimes:
         self._ended = ended
         self._spaces: dict[int, _Space] = {}
         self._marks: dict[int, _Marks] = {}
+        self._shown: dict[int, int] = {}  # vm_flags as VmFlags tells them, by vm_flags
 
     def after(self, event: Event) -> list[Change]:
         """What the event, just applied, changed, in all address spaces: by number and address."""
@@ -100,40 +98,53 @@ class Lifetimes:
     def _look(self, space: _Space, start: int, seq: int, changes: list[Change]) -> None:
         mm, alive = space
         old = alive.get(start)
-        vma = mm.vma_lookup(start)
-        if vma is None or vma.vm_start != start:
+        vma = mm.index.starting(start)
+        if vma is None:
             if old is not None:
                 changes.append((mm.number, start, None))
-                self._write(mm.number, old, seq)
+                self._write(mm.number, start, old, seq)
                 del alive[start]
             return
-        line, facts = observe(mm, vma), _facts(vma)
-        if old is None or old.facts != facts:
+        line, facts = self._line(mm, vma), _facts(vma)
+        if old is None:
             changes.append((mm.number, start, facts))
-        if old is None or old.line != line:
-            if old is not None:
-                self._write(mm.number, old, seq)
-            alive[start] = _Life(line, seq, facts)
-        elif old.facts != facts:  # another thing that looks the same
-            alive[start] = old._replace(facts=facts)
+        else:
+            if old[2] != facts:
+                changes.append((mm.number, start, facts))
+                if old[0] == line:  # another thing that looks the same
+                    alive[start] = (line, old[1], facts)
+                    return
+            elif old[0] == line:
+                return
+            self._write(mm.number, start, old, seq)
+        alive[start] = (line, seq, facts)
+
+    def _line(self, mm: Mm, vma: Vma) -> _Line:
+        attrs = vma.attrs
+        shown = self._shown.get(attrs.vm_flags)
+        if shown is None:
+            shown = self._shown[attrs.vm_flags] = vmflags_from_letters(letters(mm, vma))
+        if attrs.vm_file is None:
+            return vma.vm_end, shown, 0, "00:00", 0, vma_name(mm, vma)
+        _, end, _, offset, dev, inode, name, _, _ = observe(mm, vma)
+        return end, shown, offset, dev, inode, name
 
     def _end_all(self, number: int, seq: int | None) -> None:
         self._marks.pop(number, None)
-        for life in self._spaces.pop(number).alive.values():
-            self._write(number, life, seq)
+        for start, life in self._spaces.pop(number).alive.items():
+            self._write(number, start, life, seq)
 
     def finish(self) -> None:
         """Write what is still alive."""
         for number in list(self._spaces):
             self._end_all(number, None)
 
-    def _write(self, number: int, life: _Life, died: int | None) -> None:
-        start, end, _, offset, _, inode, name, letters, _ = life.line
+    def _write(self, number: int, start: int, life: _Life, died: int | None) -> None:
+        (end, flags, offset, _, inode, name), born, _ = life
         path = name if inode else None
-        flags = vmflags_from_letters(letters or "")
         pgoff = offset >> 12  # pages: fits 63 bits
-        nodes = seq_node(life.born, died), page_node(start, end)
-        self._ended.append((self._replay, number, start, end, flags, pgoff, path, name, life.born, died, *nodes))
+        nodes = seq_node(born, died), page_node(start, end)
+        self._ended.append((self._replay, number, start, end, flags, pgoff, path, name, born, died, *nodes))
 
 
 def _facts(vma: Vma) -> Facts:

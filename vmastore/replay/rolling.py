@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import marshal
 from hashlib import blake2b
+from marshal import dumps
 
 from vmastore.replay.lifetimes import Change
 from vmastore.replay.world import Outcome
 
-_blank = blake2b(digest_size=8).copy  # twice as fast as a new one
 _PLAIN = 0  # marshal's first format: the same bytes for equal values, in any process and release of Python
 
 
@@ -20,12 +19,13 @@ class Rolling:
     """
 
     def __init__(self) -> None:
-        self._state = bytes(8)
+        self._hash = blake2b(digest_size=8)  # of all facts so far: each value is its digest up to there
 
-    def add(self, outcome: Outcome, changes: list[Change]) -> int:
-        """The value after one more outcome, as a signed 64-bit integer. changes: of `Lifetimes.after`."""
-        facts = (outcome.mm, outcome.cases, outcome.errno, outcome.result, outcome.map_count, changes)
-        digest = _blank()
-        digest.update(self._state + marshal.dumps(facts, _PLAIN))
-        self._state = digest.digest()
-        return int.from_bytes(self._state, "little", signed=True)
+    def add(self, outcome: Outcome, cases: str, changes: list[Change]) -> int:
+        """The value after one more outcome, as a signed 64-bit integer.
+
+        cases: `outcome.cases`. changes: of `Lifetimes.after`.
+        """
+        facts = (outcome.mm, cases, outcome.errno, outcome.result, outcome.map_count, changes)
+        self._hash.update(dumps(facts, _PLAIN))
+        return int.from_bytes(self._hash.digest(), "little", signed=True)

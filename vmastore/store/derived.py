@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ _SQL = {
     "snapshot_t": "INSERT INTO snapshot_t VALUES (?,?,?,?)",
 }
 _FLUSH = 20_000  # rows
+_WIDE = 50  # rows a statement
 _SNAPSHOT_BYTES = 4 << 20
 Rows = list[tuple[Any, ...]]
 
@@ -122,7 +124,18 @@ class ReplayWriter:
         if self._keeps and rows:
             with self.store._write() as connection:
                 for table, found in rows.items():
-                    connection.exec_driver_sql(_SQL[table], found)
+                    _insert(connection, _SQL[table], found)
+
+
+def _insert(connection: Any, statement: str, rows: Rows) -> None:
+    """Insert rows; on SQLite many in a statement, which takes two thirds of the time."""
+    whole = len(rows) - len(rows) % _WIDE if connection.dialect.name == "sqlite" else 0
+    if whole:
+        head, _, one = statement.partition(" VALUES ")
+        wide = [tuple(chain.from_iterable(rows[at : at + _WIDE])) for at in range(0, whole, _WIDE)]
+        connection.exec_driver_sql(f"{head} VALUES {','.join([one] * _WIDE)}", wide)
+    if whole < len(rows):
+        connection.exec_driver_sql(statement, rows[whole:])
 
 
 def drop(connection: Any, replay: int) -> None:
