@@ -12,6 +12,7 @@ import sys
 from typing import ClassVar, NamedTuple
 
 from vmastore.mm.flags import PAGE_SHIFT, PMD_SIZE, VM_HUGETLB, VM_MAYSHARE, VM_MAYWRITE, VM_SHARED, VM_SPECIAL
+from vmastore.mm.outcome import Reason
 
 _IMPORT_TIME_FLOOR = 20_000  # interned attributes below which no sweep is worth its time
 
@@ -130,6 +131,7 @@ class VmaAttrs:
         "vm_file",
         "vm_flags",
         "vm_policy",
+        "whys",
     )
     __deletable__ = ("compat",)  # for mypyc
 
@@ -147,6 +149,7 @@ class VmaAttrs:
     compat: VmaAttrs
     table: AttrsTable
     _memo: dict[int, VmaAttrs]  # new vm_flags -> attributes
+    whys: dict[VmaAttrs, Reason | None]  # other attributes -> the first reason why not to merge, for merge/predicates
 
     def with_flags(self, vm_flags: int) -> VmaAttrs:
         """These attributes with other vm_flags."""
@@ -231,6 +234,7 @@ class AttrsTable:
         attrs.special = bool(attrs.vm_flags & VM_SPECIAL)
         attrs.table = self
         attrs._memo = {}
+        attrs.whys = {}
         plain = attrs.vm_flags & ~self.ignored
         attrs.compat = attrs if plain == attrs.vm_flags else self.get(plain, *key[1:])
         self._table[key] = attrs  # complete only now: making its `compat` may sweep
@@ -241,6 +245,7 @@ class AttrsTable:
         self._plain.clear()
         for attrs in self._table.values():
             attrs._memo.clear()
+            attrs.whys.clear()
         probe = {0: VmaAttrs()}  # held as one that only the table holds: how many references that are, Python decides
         held: list[tuple[_Key | None, VmaAttrs]] = [(None, probe[0])]
         held += [(k, a) for k, a in self._table.items() if a.compat is not a]

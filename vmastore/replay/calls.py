@@ -45,7 +45,7 @@ Handler = Callable[["World", Mm, Event], "int | None"]
 
 def _mmap(world: World, mm: Mm, event: Event) -> int:
     addr, length, prot, flags, _, offset = event.args
-    file = world.file(event.file)
+    file = None if event.file is None else world.file(event.file)
     anonymous = flags & uapi.MAP_ANONYMOUS
     if file is None and not anonymous:
         if event.errno == 9 or not mm.observed:
@@ -60,7 +60,8 @@ def _munmap(world: World, mm: Mm, event: Event) -> int:
 
 
 def _mprotect(world: World, mm: Mm, event: Event) -> int:
-    return sys_mprotect(mm, event.args[0], event.args[1], event.args[2])
+    args = event.args
+    return sys_mprotect(mm, args[0], args[1], args[2])
 
 
 def _pkey_mprotect(world: World, mm: Mm, event: Event) -> int:
@@ -77,7 +78,8 @@ def _brk(world: World, mm: Mm, event: Event) -> int:
 
 
 def _madvise(world: World, mm: Mm, event: Event) -> int:
-    return sys_madvise(mm, event.args[0], event.args[1], event.args[2])
+    args = event.args
+    return sys_madvise(mm, args[0], args[1], args[2])
 
 
 def _process_madvise(world: World, mm: Mm, event: Event) -> int:
@@ -198,7 +200,7 @@ def _personality(world: World, mm: Mm, event: Event) -> None:
 
 
 def _fault(world: World, mm: Mm, event: Event) -> int | None:
-    addr, length, access, outcome, *_ = event.args
+    addr, length, access, outcome = event.args[:4]
     refused = fault(mm, addr, length, access == "w", outcome)
     return refused if event.result is not None else None
 

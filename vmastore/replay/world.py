@@ -175,10 +175,10 @@ class World:
 
     def apply(self, event: Event) -> Outcome:
         """Fold one event in. Never raises for what a trace may hold."""
-        mm = self.mms.get(event.mm)
-        if mm is None:
-            mm = self.mm(event.mm)
         seq, number, _, _, _, call, _, result, errno, _, injected, _, _, _ = event  # at once: it is a tuple
+        mm = self.mms.get(number)
+        if mm is None:
+            mm = self.mm(number)
         handler = HANDLERS.get(call)
         if handler is None or injected:
             return Outcome(seq, number, [], mm.map_count, result, errno, None)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from errno import EACCES, EAGAIN, EBADF, EFAULT, EINVAL, EIO, ENOMEM, EPERM, ESRCH
 
 from vmastore.mm.flags import (
+    PAGE_MASK,
     PAGE_SIZE,
     PMD_SIZE,
     U64,
@@ -34,7 +35,7 @@ from vmastore.mm.merge import vma_modify_flags_name
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
 from vmastore.syscalls import uapi
-from vmastore.syscalls.common import page_align, write_flags, write_name
+from vmastore.syscalls.common import write_flags, write_name
 from vmastore.syscalls.fault import anon_vma_prepare
 from vmastore.syscalls.populate import madvise_populate
 
@@ -66,7 +67,7 @@ def sys_madvise(mm: Mm, start: int, length_in: int, advice: int) -> int:
     """Returns 0 or -errno. Holes are passed over and reported at the end (ENOMEM)."""
     if start & (PAGE_SIZE - 1) or not (advice in _ALWAYS or _known(mm, advice)):
         return -EINVAL
-    length = page_align(length_in)
+    length = (length_in + PAGE_SIZE - 1) & PAGE_MASK & U64
     if length_in and not length:
         return -EINVAL
     end = start + length
@@ -147,7 +148,7 @@ def _any_refused(mm: Mm, start: int, end: int, advice: int) -> bool:
 
 
 def _behave(mm: Mm, vma: Vma, prev: Vma, start: int, end: int, advice: int) -> Vma | int:
-    if _refused_by_seal(mm, vma, advice):
+    if vma.attrs.vm_flags & VM_SEALED and _refused_by_seal(mm, vma, advice):
         return -EPERM
     if advice in _GUARD:
         error = _guard(mm, vma, start, end, install=advice == uapi.MADV_GUARD_INSTALL)

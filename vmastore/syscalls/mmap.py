@@ -63,6 +63,9 @@ from vmastore.syscalls.uapi import (
     READ_IMPLIES_EXEC,
 )
 
+_PLAIN = MAP_PRIVATE | MAP_ANONYMOUS
+_PROT_BITS = PROT_READ | PROT_WRITE | PROT_EXEC
+_MAY_BITS = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
 ZERO_PATH = "/dev/zero (deleted)"
 HUGE_PATH = "/anon_hugepage (deleted)"
 
@@ -81,6 +84,10 @@ def sys_mmap(
     """Returns the address or -errno. offset: bytes; bad_fd: the descriptor was not open."""
     if offset & (PAGE_SIZE - 1):
         return -EINVAL
+    if flags & ~MAP_FIXED == _PLAIN:
+        done = _plain(mm, addr, length, prot, flags)
+        if done is not None:
+            return done
     if flags & MAP_ANONYMOUS:
         file = None
         if flags & MAP_HUGETLB:
@@ -95,6 +102,32 @@ def sys_mmap(
     elif flags & MAP_HUGETLB and file.kind != "hugetlb":
         return -EINVAL
     return do_mmap(mm, addr, length, prot, flags, file, (offset & U64) >> PAGE_SHIFT)
+
+
+def _plain(mm: Mm, addr: int, length: int, prot: int, flags: int) -> int | None:
+    """What do_mmap comes to for the commonest call: private anonymous memory where the kernel did put it.
+
+    Returns the address or -errno; None: something that do_mmap asks about may matter.
+    """
+    if mm.expect_errno or not mm.observed or mm.def_flags or mm.mdwe or mm.persona:
+        return None
+    length = (length + PAGE_SIZE - 1) & PAGE_MASK
+    if flags & MAP_FIXED:
+        if addr & (PAGE_SIZE - 1):
+            return None
+    else:
+        if mm.expect_result is None:
+            return None
+        addr = mm.expect_result
+    if not 0 < length <= TASK_SIZE or addr > TASK_SIZE - length or mm.map_count > mm.config.max_map_count:
+        return None
+    vm_flags = prot & _PROT_BITS | _MAY_BITS
+    error = mmap_region(mm.vmi, addr, length, vm_flags, None, addr >> PAGE_SHIFT)
+    if error:
+        return error
+    if mm.env.faults != "recorded":
+        _faults(mm, addr, length, vm_flags, flags)
+    return addr
 
 
 def do_mmap(mm: Mm, addr: int, length: int, prot: int, flags: int, file: File | None, pgoff: int) -> int:

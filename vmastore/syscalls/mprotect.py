@@ -80,7 +80,7 @@ def _sealed(vma: Vma, end: int) -> bool:
 def _walk(mm: Mm, vma: Vma, start: int, end: int, prot: int, pkey: int) -> int:
     prev = vma if start > vma.vm_start else vma.prev
     nstart, reached = start, vma.vm_start
-    overcommit = mm.fails(ENOMEM) and covered(mm, start, end)
+    overcommit = mm.expect_errno == ENOMEM and mm.observed and covered(mm, start, end)
     read_implies_exec = mm.persona & READ_IMPLIES_EXEC and prot & PROT_READ
     while vma.vm_start < end:
         if vma.vm_start != reached:
@@ -99,7 +99,7 @@ def _walk(mm: Mm, vma: Vma, start: int, end: int, prot: int, pkey: int) -> int:
         if new == old and not old & VM_SEALED:
             fixed: Vma | int = vma
         else:
-            fixed = _fixup(mm, prev, vma, nstart, min(vma.vm_end, end), new, overcommit)
+            fixed = _fixup(mm, prev, vma, nstart, end if end < vma.vm_end else vma.vm_end, new, overcommit)
         if isinstance(fixed, int):
             return fixed
         prev = fixed

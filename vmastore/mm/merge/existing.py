@@ -48,11 +48,22 @@ def vma_merge_existing(
         return None, (SPECIAL, SPECIAL), True
     nxt = vma.next
     left, right = start == vma.vm_start, end == vma.vm_end
-    why_prev = _prev_reason(mm, prev, vma, start, attrs) if left else INSIDE
-    why_next = _next_reason(mm, nxt, vma, end, attrs) if right else INSIDE
+    why_prev: Reason | None = INSIDE
+    why_next: Reason | None = INSIDE
+    if left:
+        if prev.vm_end == start:
+            why_prev = neighbour_reason(mm, prev, attrs, vma.anon_vma, len(vma.chain), is_next=False)
+        else:
+            why_prev = NO_VMA if prev is mm.head else GAP
+    if right:
+        if nxt.vm_start == end:
+            why_next = neighbour_reason(mm, nxt, attrs, vma.anon_vma, len(vma.chain), is_next=True)
+        else:
+            why_next = NO_VMA if nxt is mm.tail else GAP
     if why_prev is None and why_next is None:
         why_next = anon_sides_reason(prev.anon_vma, nxt.anon_vma)
-    why_prev, why_next = _close_rule(mm.rules, vma, nxt, left and right, why_prev, why_next)
+    if left and right and vma.attrs.close:
+        why_prev, why_next = _close_rule(mm.rules, why_prev, why_next)
     certain = True
     if vma.unsure or (left and prev.unsure) or (right and nxt.unsure) or mm.env.open_offsets:
         certain = _certain(mm, prev, vma, nxt, start, end, attrs)
@@ -68,24 +79,8 @@ def vma_merge_existing(
     return survivor, (why_prev, why_next), certain
 
 
-def _prev_reason(mm: Mm, prev: Vma, vma: Vma, start: int, attrs: VmaAttrs) -> Reason | None:
-    if prev.vm_end != start:
-        return NO_VMA if prev is mm.head else GAP
-    return neighbour_reason(mm, prev, attrs, vma.anon_vma, len(vma.chain), is_next=False)
-
-
-def _next_reason(mm: Mm, nxt: Vma, vma: Vma, end: int, attrs: VmaAttrs) -> Reason | None:
-    if nxt.vm_start != end:
-        return NO_VMA if nxt is mm.tail else GAP
-    return neighbour_reason(mm, nxt, attrs, vma.anon_vma, len(vma.chain), is_next=True)
-
-
-def _close_rule(
-    rules: RuleSet, vma: Vma, nxt: Vma, whole: bool, why_prev: Reason | None, why_next: Reason | None
-) -> Whys:
-    """Whether a VMA that the merge would remove has a close hook."""
-    if not whole or not vma.attrs.close:
-        return why_prev, why_next
+def _close_rule(rules: RuleSet, why_prev: Reason | None, why_next: Reason | None) -> Whys:
+    """A merge would remove the VMA, which has a close hook: whether it may."""
     if rules.close_only_removed:
         return (why_prev or CLOSE, why_next or CLOSE)
     if rules.close_case7_refused and why_prev is None:
@@ -98,20 +93,19 @@ def _merge_left(mm: Mm, prev: Vma, vma: Vma, nxt: Vma, end: int, whole: bool, *,
     sticky = mm.env.sticky and _sticky_bits(mm, (prev, vma, nxt) if both else (prev, vma))
     if both:
         _dup_anon_vma(prev, nxt if nxt.anon_vma is not None else vma)
-        absorb_unsure(prev, (vma, nxt))
+        if prev.unsure or vma.unsure or nxt.unsure:
+            absorb_unsure(prev, (vma, nxt))
         new_end = nxt.vm_end
         mm.remove(nxt)
         mm.remove(vma)
         case, removed = "6", 2
     elif whole:
-        _dup_anon_vma(prev, vma)
-        absorb_unsure(prev, (vma,))
+        _inherit(prev, vma)
         new_end = end
         mm.remove(vma)
         case, removed = "7", 1
     else:
-        _dup_anon_vma(prev, vma)
-        absorb_unsure(prev, (vma,))
+        _inherit(prev, vma)
         new_end = end
         mm.set_start(vma, end)
         case, removed = "5", 0
@@ -124,8 +118,7 @@ def _merge_left(mm: Mm, prev: Vma, vma: Vma, nxt: Vma, end: int, whole: bool, *,
 def _merge_right(mm: Mm, vma: Vma, nxt: Vma, start: int, whole: bool) -> tuple[str, Vma, int]:
     """next grows down over the range: case 8 (C goes) or 4 (C shrinks)."""
     sticky = mm.env.sticky and _sticky_bits(mm, (vma, nxt))
-    _dup_anon_vma(nxt, vma)
-    absorb_unsure(nxt, (vma,))
+    _inherit(nxt, vma)
     if whole:
         mm.take_over(vma, nxt)
     else:
@@ -141,6 +134,14 @@ def _sticky_bits(mm: Mm, parts: tuple[Vma, ...]) -> int:
     for part in parts:
         bits |= part.attrs.vm_flags
     return bits & mm.env.sticky
+
+
+def _inherit(survivor: Vma, part: Vma) -> None:
+    """What the survivor of a merge takes over from a part of it: the anon_vma, and what is open about that."""
+    if survivor.anon_vma is None:
+        _dup_anon_vma(survivor, part)
+    if survivor.unsure or part.unsure:
+        absorb_unsure(survivor, (part,))
 
 
 def _dup_anon_vma(dst: Vma, src: Vma) -> None:

@@ -114,7 +114,10 @@ def neighbour_reason(
         if anon is None and neighbour.anon_vma is None:
             return None
         return anon_reason(mm.rules, neighbour.anon_vma, len(neighbour.chain), anon, links)
-    why = attrs_reason(attrs, neighbour.attrs)
+    known = attrs.whys
+    why = known.get(neighbour.attrs, NO_VMA)
+    if why is NO_VMA:  # which attrs_reason never gives: not asked yet
+        why = known[neighbour.attrs] = attrs_reason(attrs, neighbour.attrs)
     if why is not None:
         return why
     if neighbour.attrs.close:

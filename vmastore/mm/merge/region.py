@@ -15,7 +15,10 @@ from vmastore.mm.flags import (
     VM_HUGETLB,
     VM_LOCKED_MASK,
     VM_MERGEABLE,
+    VM_NORESERVE,
+    VM_SHARED,
     VM_SPECIAL,
+    VM_WRITE,
 )
 from vmastore.mm.ksm import ksm_compatible
 from vmastore.mm.merge.new_range import vma_merge_new_range
@@ -26,6 +29,7 @@ from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.unknown import write_open
 from vmastore.mm.vma import File, Vma, VmaAttrs
 
+_COUNTED = VM_HUGETLB | VM_NORESERVE | VM_SHARED | VM_WRITE
 Whys = tuple[Reason | None, Reason | None]
 UFFD_NO_EVENT = Reason("uffd", "the moved VMA's context has no EVENT_REMAP")
 
@@ -69,7 +73,10 @@ def mmap_region(
             return -ENOMEM
         if late_errno:
             return -late_errno
-    if vm_flags & VM_ACCOUNT == 0 and accountable(vm_flags, file):
+    if file is None:  # accountable() in short
+        if vm_flags & _COUNTED == VM_WRITE:
+            vm_flags |= VM_ACCOUNT
+    elif vm_flags & VM_ACCOUNT == 0 and accountable(vm_flags, file):
         vm_flags |= VM_ACCOUNT
     if mm.merge_any and rules.ksm_new_maps_merge and ksm_compatible(vm_flags, file):
         vm_flags |= VM_MERGEABLE
@@ -84,8 +91,10 @@ def _map(
 ) -> int:
     """Merge the new range or make a VMA of it. Returns 0 or hook_errno: a range that merges asks no mmap hook."""
     rules = mm.rules
-    before = mm.find_vma(addr)  # nothing overlaps any more: this is the VMA above
-    prev, nxt = before.prev, before
+    nxt = mm.cached
+    if not nxt.prev.vm_end <= addr < nxt.vm_end:
+        nxt = mm.find_vma(addr)  # nothing overlaps any more: this is the VMA above
+    prev = nxt.prev
     merged, why, certain = vma_merge_new_range(
         mm, prev, nxt, addr, end, attrs, "mmap_region", next_first=not rules.mmap_merge_new_range
     )

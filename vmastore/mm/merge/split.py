@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from errno import EINVAL, ENOMEM
 
+from vmastore.mm.flags import VM_HUGETLB
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.vma import Vma
@@ -36,15 +37,16 @@ def split_vma_unchecked(
     why: tuple[Reason | None, Reason | None] = (None, None),
 ) -> Vma | int:
     """Split without looking at the limit (__split_vma): munmap and mremap come here."""
-    if not vma.may_split(addr):
+    attrs = vma.attrs
+    if (attrs.vm_file is not None or attrs.vm_flags & VM_HUGETLB) and not vma.may_split(addr):
         return -EINVAL
     start, end = vma.vm_start, vma.vm_end
     if new_below:
-        part = Vma(start, addr, vma.attrs, vma.anon_vma, vma.chain, vma.label)
+        part = Vma(start, addr, attrs, vma.anon_vma, vma.chain, vma.label)
         mm.insert_below(vma, part)
         case = "below"
     else:
-        part = Vma(addr, end, vma.attrs, vma.anon_vma, vma.chain, vma.label)
+        part = Vma(addr, end, attrs, vma.anon_vma, vma.chain, vma.label)
         mm.set_end(vma, addr)
         mm.insert_after(vma, part)
         case = "above"

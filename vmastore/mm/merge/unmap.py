@@ -27,7 +27,9 @@ def do_vmi_munmap(vmi: VmaIterator, start: int, end: int, *, late_errno: int = 0
 
 def gather(mm: Mm, start: int, end: int) -> tuple[int, list[Vma]]:
     """Split the edges of [start, end) and list the VMAs inside, still mapped (vms_gather_munmap_vmas)."""
-    vma = mm.find_vma(start)
+    vma = mm.cached
+    if not vma.prev.vm_end <= start < vma.vm_end:
+        vma = mm.find_vma(start)
     if vma.vm_start >= end:
         return 0, []
     if mm.rules.mseal and not mm.rules.seal_check_in_loop and _any_sealed(vma, end):
@@ -71,8 +73,10 @@ def complete(mm: Mm, start: int, end: int, vmas: list[Vma]) -> None:
         mm.guards.drop(start, end)
     if mm.pmds:
         # the hole reaches from prev to nxt: nobody else can use a page table in it
-        first = max(vmas[0].vm_start >> PMD_SHIFT, (prev.vm_end + PMD_SIZE - 1) >> PMD_SHIFT)
-        last = min((vmas[-1].vm_end - 1) >> PMD_SHIFT, (nxt.vm_start >> PMD_SHIFT) - 1)
+        first, free = vmas[0].vm_start >> PMD_SHIFT, (prev.vm_end + PMD_SIZE - 1) >> PMD_SHIFT
+        first = free if free > first else first
+        last, free = (vmas[-1].vm_end - 1) >> PMD_SHIFT, (nxt.vm_start >> PMD_SHIFT) - 1
+        last = free if free < last else last
         if last < first:
             return
         if last - first > len(mm.pmds):
