@@ -77,7 +77,7 @@ def statements(store: Store) -> Iterator[list[int]]:
     found: list[int] = []
 
     def seen(conn: Any, cursor: Any, statement: str, given: Any, context: Any, many: bool) -> None:
-        found.append(len(given) if many else 1)
+        found.append((len(given) if many else 1) * (statement.count("),(") + 1))
 
     sqlalchemy_event.listen(store.engine, "before_cursor_execute", seen)
     try:
