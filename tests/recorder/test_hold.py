@@ -103,3 +103,20 @@ def test_a_process_just_attached_to_is_read_when_each_thread_was_stopped(
             process.kill()
             process.wait()
         spool.close()
+
+
+def test_a_program_executed_twice_since_is_missed_once(tmp_path: Path) -> None:
+    """Two points of one thread in one look at the log: only the last can be what the process shows now."""
+    tracer, alive = _processes(2)
+    spool = Spool(str(tmp_path))
+    try:
+        holder = Holder(tracer.pid, Watch(launched=True), spool, list)
+        holder.take([Point("exec", alive.pid, 10), Point("exec", alive.pid, 20)])
+        assert holder.missed == [Point("exec", alive.pid, 10)] and spool.shots == 1
+        holder.take([Point("check", alive.pid), Point("check", alive.pid)])
+        assert spool.shots == 2, "once is enough"
+    finally:
+        for process in (tracer, alive):
+            process.kill()
+            process.wait()
+        spool.close()

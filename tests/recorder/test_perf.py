@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from vmastore.importers.faults import Fault, Locked
+from vmastore.recorder import proc
 from vmastore.recorder.perf import Layout, Perf, buffer_kb
 from vmastore.recorder.records import Decoder
 
@@ -89,6 +90,28 @@ def test_a_buffer_goes_round() -> None:
     finally:
         process.kill()
         perf.stop()
+
+
+def test_the_kernel_stops_the_tracer_when_a_program_is_executed() -> None:
+    """The process named is stopped at each exec of the one that is counted, and it is told which thread that was."""
+    program = "import os, sys; sys.stdin.read(1); os.execvp('sleep', ['sleep', '60'])"
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE)
+    tracer = subprocess.Popen(["sleep", "60"])
+    perf = Perf()
+    try:
+        perf.start(process.pid, tracer=tracer.pid)
+        if perf.mode is None or not perf.mode.tells_writes:
+            pytest.skip(f"tracepoints may not be used here: {perf.why_not}")
+        assert perf.executed() == [] and proc.state_of(tracer.pid) != proc.STOPPED
+        assert process.stdin is not None
+        process.stdin.close()
+        assert proc.wait_state(tracer.pid, proc.STOPPED, 60)
+        assert perf.executed() == [process.pid] and perf.executed() == []
+    finally:
+        perf.stop()
+        for each in (process, tracer):
+            each.kill()
+            each.wait()
 
 
 @pytest.mark.parametrize(

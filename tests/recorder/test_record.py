@@ -94,6 +94,22 @@ def test_every_process_of_a_tree_is_observed_at_exec_and_exit() -> None:
     assert not [event for event in events if event.call == "note"]
 
 
+def test_an_exec_is_seen_however_short_it_is_held() -> None:
+    """The kernel stops strace before it can let go of a new program: none is late, each baseline stands first."""
+    argv = [SHELL, "-c", "for i in 1 2 3 4; do ls / >/dev/null & ls / >/dev/null; done; wait"]
+    recording = record(argv, name="shell", hold=Hold(1, 200_000))
+    if not recording.trace.ordered:
+        pytest.skip("tracepoints may not be used here")
+    assert recording.cost.late == 0
+    events, report = verify(recording)
+    execs = [event.args[2] for event in events if event.call == "execve" and not event.errno]
+    assert len(execs) == 9
+    for mm in execs:
+        first = next(event for event in events if event.mm == mm and event.call != "fault")
+        assert (first.call, first.args[0]) == ("maps", "baseline")
+    assert report.mismatches == report.errno_mismatches == 0
+
+
 def test_threads_that_race_are_put_in_the_kernels_order(tmp_path: Path) -> None:
     """Three threads change one address space without pause; it is exact at checks on the way and at exit."""
     fifo, program = tmp_path / "fifo", build(tmp_path, "race")

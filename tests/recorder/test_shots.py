@@ -46,3 +46,10 @@ def test_a_baseline_is_waited_for_until_it_is_there_or_missed() -> None:
     assert [shots.baseline_of(8), shots.baseline_of(8)] == [None, EXEC], "the same when all is there from the start"
     shots.miss(8)
     assert shots.baseline_of(8) == EXEC, "that one was missed later"
+
+
+def test_an_observation_made_before_its_line_was_read_stands_where_it_belongs() -> None:
+    """By its place in the log, before those that have come earlier."""
+    shots = Shots([(PLAIN, b"a"), (PLAIN._replace(offset=30), b"c")])
+    shots.add(EXEC, b"b")
+    assert [shots.pop()[1] for _ in range(3)] == [b"a", b"b", b"c"]

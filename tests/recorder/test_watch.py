@@ -20,9 +20,13 @@ def test_the_launcher_is_left_out_however_the_log_is_cut() -> None:
 def test_a_successful_exec_is_a_point_and_a_failed_one_is_not() -> None:
     """Only an execve that returned 0, whole or resumed, is one at which a new image can be observed."""
     watch = Watch(launched=True)
-    assert watch.feed(EXEC)[1] == [Point("exec", 7)]
-    assert watch.feed(EXEC.replace(b"= 0", b"= -1 ENOENT (No such file or directory)"))[1] == []
-    assert watch.feed(b"8 1.2 <... execve resumed>) = 0 (DELAYED) <0.1>\n")[1] == [Point("exec", 8)]
+    begin, failed = 1_795_513_954_100_000_000, EXEC.replace(b"= 0", b"= -1 ENOENT (No such file or directory)")
+    assert watch.feed(EXEC)[1] == [Point("exec", 7, len(EXEC), begin, begin + 400_000)]
+    assert watch.feed(failed)[1] == []
+    resumed = b"8 1.2 <... execve resumed>) = 0 (DELAYED) <0.1>\n"
+    assert watch.feed(resumed[:20])[1] == []
+    place = len(EXEC) + len(failed) + len(resumed)
+    assert watch.feed(resumed[20:] + b"8 1.3 brk")[1] == [Point("exec", 8, place, 1_100_000_000, 1_200_000_000)]
 
 
 def test_exit_group_is_a_point_as_soon_as_its_first_half_is_written() -> None:

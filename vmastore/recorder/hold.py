@@ -13,6 +13,7 @@ import os
 import platform
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ _STOP_S = 5.0  # how long strace is waited for
 _RETRIES = 6
 _LET_GO = frozenset({7, 24})  # PTRACE_CONT, PTRACE_SYSCALL
 _NOBODY = -1
+_CUT_SHORT_NS = 1_000_000_000  # how much longer a call can have taken than strace says
 
 
 class _Numbers(NamedTuple):
@@ -32,11 +34,11 @@ class _Numbers(NamedTuple):
 
     wait4: int
     ptrace: int
-    held_in: dict[str, frozenset[int]]  # by kind of point
+    held_in: dict[str, frozenset[int]]  # by kind of point; without 11, i386's execve, which is munmap here
 
 
 _NUMBERS = {
-    "x86_64": _Numbers(61, 101, {"exec": frozenset({59, 322, 11, 358, 520, 545}), "exit": frozenset({231, 252})}),
+    "x86_64": _Numbers(61, 101, {"exec": frozenset({59, 322, 358, 520, 545}), "exit": frozenset({231, 252})}),
     "aarch64": _Numbers(260, 117, {"exec": frozenset({221, 281, 11, 387}), "exit": frozenset({94, 248})}),
 }
 
@@ -58,17 +60,36 @@ class Flights(NamedTuple):
     doubtful: list[int]
 
 
+class _Caught(NamedTuple):
+    """What was read of a process."""
+
+    raw: proc.Raw
+    ts_ns: int
+    start_brk: int
+    withheld: rights.Withheld | None
+
+
 class Holder:
     """Takes the observations of one recording.
 
-    drain: read what strace has written so far, and return the points that this showed.
+    drain: read what strace has written so far, and return the points that this showed. executed: the threads
+    that have executed a program since it was asked last, for which the kernel has stopped strace.
     """
 
-    def __init__(self, strace_pid: int, watch: Watch, spool: Spool, drain: Callable[[], list[Point]]) -> None:
+    def __init__(
+        self,
+        strace_pid: int,
+        watch: Watch,
+        spool: Spool,
+        drain: Callable[[], list[Point]],
+        executed: Callable[[], list[int]] = list,
+    ) -> None:
         self._strace = strace_pid
         self._watch = watch
         self._spool = spool
         self._drain = drain
+        self._executed = executed
+        self._caught: dict[int, deque[_Caught]] = {}  # by thread: programs read before their exec returned
         self._numbers = _NUMBERS.get(platform.machine())
         self.held_s = 0.0
         self.holds = 0
@@ -93,10 +114,9 @@ class Holder:
                 flights = self._settle(points)
             flights.doubtful.extend(astray)
             for number, point in enumerate(points):
-                if point not in points[number + 1 :]:
-                    self._shoot(point, flights)
-                elif point.kind == "exec":  # it has executed another program since
-                    self._miss(point)
+                last = all(later[:2] != point[:2] for later in points[number + 1 :])
+                if last or point.kind == "exec":
+                    self._shoot(point, flights, last=last)
         finally:
             self._go()
             self.held_s += time.monotonic() - begin
@@ -127,7 +147,40 @@ class Holder:
         points += self._drain()
         return True
 
+    def catch(self) -> None:
+        """Read the programs for whose execution the kernel has stopped strace, and let it go on."""
+        if self._catch():
+            self._go()
+
+    def _catch(self) -> bool:
+        """Read what has been executed while strace is, or is about to be, stopped. Whether there was any."""
+        tids = self._executed()
+        if not tids:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._strace, signal.SIGSTOP)  # the kernel's is lost if it came just before a SIGCONT of ours
+        proc.wait_state(self._strace, proc.STOPPED, _STOP_S)
+        while tids:
+            for tid in tids:
+                self._read_executed(tid)
+            tids = self._executed()
+        return True
+
+    def _read_executed(self, tid: int) -> None:
+        """A program that has not run yet: its thread stops for strace, which is stopped."""
+        if not proc.wait_state(tid, proc.TRACED, _SETTLE_S) or proc.state_of(self._strace) != proc.STOPPED:
+            return
+        doing = proc.syscall_of(tid)
+        if doing is None or self._numbers is None or doing[0] not in self._numbers.held_in["exec"]:
+            return
+        with contextlib.suppress(PermissionError):
+            raw = proc.read_raw(tid)
+            if raw is not None:
+                found = _Caught(raw, time.time_ns(), proc.start_brk_of(tid), rights.withheld(tid))
+                self._caught.setdefault(tid, deque()).append(found)
+
     def _go(self) -> None:
+        self._catch()
         os.kill(self._strace, signal.SIGCONT)
 
     def _uncaught(self, pid: int) -> list[int]:
@@ -196,12 +249,17 @@ class Holder:
 
     # -- observing
 
-    def _shoot(self, point: Point, flights: Flights) -> None:
+    def _shoot(self, point: Point, flights: Flights, *, last: bool) -> None:
+        """last: the process has not come to such a point again since."""
         pid = proc.leader_of(point.tid)
-        held = self._held(point)
+        caught = self._take_caught(point, last=last)
+        held = last and self._held(point)
+        if caught is not None and not held:  # it has gone on, but was read before
+            self._add(point, pid or point.tid, caught, Flights([], []), point.offset)
+            return
         raw = None
         try:
-            if pid and (held or point.kind != "exit"):
+            if pid and last and (held or point.kind != "exit"):
                 raw = proc.read_raw(pid)
         except PermissionError:
             self.unread.add(pid)
@@ -209,12 +267,27 @@ class Holder:
             self._miss(point)
             return
         self.late += not held
-        place = (time.time_ns(), self._spool.size, flights.done, flights.doubtful)
         lost = rights.withheld(pid) if point.kind == "exec" else None
-        if lost is not None:
-            self.withheld.append(lost)
-        facts = (raw.steady, proc.start_brk_of(pid), lost)
-        self._spool.add_shot(Shot(point.kind, point.tid, pid, *place, *facts), raw.text)
+        self._add(point, pid, _Caught(raw, time.time_ns(), proc.start_brk_of(pid), lost), flights, self._spool.size)
+
+    def _add(self, point: Point, pid: int, found: _Caught, flights: Flights, offset: int) -> None:
+        if found.withheld is not None:
+            self.withheld.append(found.withheld)
+        place = (found.ts_ns, offset, flights.done, flights.doubtful)
+        facts = (found.raw.steady, found.start_brk, found.withheld)
+        self._spool.add_shot(Shot(point.kind, point.tid, pid, *place, *facts), found.raw.text)
+
+    def _take_caught(self, point: Point, *, last: bool) -> _Caught | None:
+        """What was read of the program of an exec while that was under way; what is older is dropped."""
+        waiting = self._caught.get(point.tid) if point.kind == "exec" else None
+        while waiting and waiting[0].ts_ns < point.begin_ns:
+            waiting.popleft()
+        found = None
+        if waiting and waiting[0].ts_ns < point.end_ns + (_CUT_SHORT_NS if last else 0):
+            found = waiting.popleft()
+        if waiting is not None and not waiting:
+            del self._caught[point.tid]
+        return found
 
     def _miss(self, point: Point) -> None:
         self.missed.append(point)

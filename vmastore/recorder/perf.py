@@ -8,10 +8,12 @@ everybody, in strace's own clock, and does not tell them apart.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
 import resource
+import struct
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +36,10 @@ from vmastore.recorder.perfevents import (
 )
 
 _LEAST_KB = 128  # of a buffer
+_EXEC_PAGES = 4  # of the buffers for programs executed
+_SAMPLE = 9  # perf_event_header.type
+_HEADER = struct.Struct("=IHH")  # type, misc, size
+_THREAD = struct.Struct("=I")
 
 
 class Mode(NamedTuple):
@@ -76,14 +82,18 @@ class Perf:
         self.why_not: str | None = None  # why there are no faults, or no better ones
         self._descriptors: list[int] = []
         self._buffers: list[Buffer] = []
+        self._exec_buffers: list[Buffer] = []
 
     @property
     def mode(self) -> Mode | None:
         """How faults are recorded; None: not at all."""
         return self.layout.mode if self.layout is not None else None
 
-    def start(self, pid: int) -> None:
-        """Begin to count, in the best mode that is allowed; `mode` is None when none is."""
+    def start(self, pid: int, tracer: int | None = None) -> None:
+        """Begin to count, in the best mode that is allowed; `mode` is None when none is.
+
+        tracer: the process to be stopped whenever a program has been executed, see `executed`.
+        """
         for mode in _MODES:
             try:
                 events, layout = _events(mode)
@@ -95,7 +105,43 @@ class Perf:
                     self.why_not = _why_not(mode, error)
                 continue
             self.layout = layout
-            return
+            break
+        if tracer is not None and self.mode is not None and self.mode.tells_writes:
+            with contextlib.suppress(OSError), many_descriptors():
+                self._watch_execs(pid, tracer)
+
+    def _watch_execs(self, pid: int, tracer: int) -> None:
+        """Let the kernel stop the tracer at each exec. Raises OSError."""
+        sampled = SAMPLE_TID | SAMPLE_TIME
+        number = tracepoint("sched", "sched_process_exec").id
+        event = Event(TRACEPOINT, number, sampled, time.CLOCK_MONOTONIC, stops=tracer)
+        for cpu in online_cpus():
+            buffer: Buffer | None = None
+            for tid in proc.threads_of(pid):
+                descriptor = open_event(event, tid, cpu, 0)
+                self._descriptors.append(descriptor)
+                if buffer is None:
+                    buffer = Buffer(descriptor, _EXEC_PAGES * mmap.PAGESIZE)
+                    self._exec_buffers.append(buffer)
+                else:
+                    buffer.join(descriptor)
+
+    def executed(self) -> list[int]:
+        """The threads that have executed a program since the last time. Each has stopped the tracer.
+
+        The kernel sends the SIGSTOP before the thread stops for its tracer, so that however late this is asked,
+        the thread has not gone on: its tracer cannot let it.
+        """
+        found = []
+        for buffer in self._exec_buffers:
+            data = buffer.read()
+            at = 0
+            while at < len(data):
+                kind, _, size = _HEADER.unpack_from(data, at)
+                if kind == _SAMPLE:
+                    found.append(_THREAD.unpack_from(data, at + 12)[0])
+                at += size
+        return found
 
     def _open(self, events: list[Event], pid: int) -> None:
         """Open every event for every thread on every processor. Raises OSError."""
@@ -116,8 +162,8 @@ class Perf:
                     self._buffers.append(buffer)
 
     def descriptors(self) -> list[int]:
-        """To poll for reading: ready when a quarter of a buffer has been written since."""
-        return [buffer.owner for buffer in self._buffers]
+        """To poll for reading: ready when a quarter of a buffer has been written since, or a program executed."""
+        return [buffer.owner for buffer in (*self._buffers, *self._exec_buffers)]
 
     def drain(self) -> bytes:
         """The records written since the last time: all that are older than SLACK_NS, and some that are not."""
@@ -125,11 +171,11 @@ class Perf:
 
     def stop(self) -> None:
         """End the counting; what has not been drained is lost."""
-        for buffer in self._buffers:
+        for buffer in (*self._buffers, *self._exec_buffers):
             buffer.close()
         for descriptor in self._descriptors:
             os.close(descriptor)
-        self._buffers, self._descriptors = [], []
+        self._buffers, self._exec_buffers, self._descriptors = [], [], []
 
 
 def tells_writes() -> bool:

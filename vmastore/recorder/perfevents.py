@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import resource
+import signal
 import struct
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ SAMPLE_TID, SAMPLE_TIME, SAMPLE_ADDR, SAMPLE_RAW = 2, 4, 8, 0x400
 _INHERIT, _EXCLUDE_KERNEL, _EXCLUDE_HV, _WATERMARK, _USE_CLOCKID = 1 << 1, 1 << 5, 1 << 6, 1 << 14, 1 << 25
 _CLOEXEC = 8  # PERF_FLAG_FD_CLOEXEC
 _SET_OUTPUT, _SET_FILTER = 0x2405, 0x40082406
+_F_SETSIG = 10  # fcntl: which signal O_ASYNC sends
 _NUMBERS = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "ppc64le": 319, "s390x": 331}
 _ATTR = struct.Struct("=IIQQQQQIIQQQQIiQIHH")  # struct perf_event_attr up to sample_max_stack (PERF_ATTR_SIZE_VER5)
 _HEAD, _TAIL = 1024, 1032  # perf_event_mmap_page.data_head and .data_tail
@@ -43,6 +45,7 @@ class Event(NamedTuple):
     clock: int  # a CLOCK_…
     user_only: bool = False
     filter: str | None = None
+    stops: int | None = None  # the process that the kernel stops (SIGSTOP) whenever this happens
 
 
 class Tracepoint(NamedTuple):
@@ -68,7 +71,10 @@ def tracepoint(system: str, name: str) -> Tracepoint:
 
 
 def open_event(event: Event, tid: int, cpu: int, watermark: int) -> int:
-    """A descriptor that counts one thread and what it will start, on one processor. Raises OSError."""
+    """A descriptor that counts one thread and what it will start, on one processor. Raises OSError.
+
+    watermark: bytes in its buffer that make it ready to be read; 0: each event does.
+    """
     number = _NUMBERS.get(platform.machine())
     if number is None:
         raise OSError(errno.ENOSYS, f"perf_event_open is not known on {platform.machine()}")
@@ -76,7 +82,7 @@ def open_event(event: Event, tid: int, cpu: int, watermark: int) -> int:
     flags |= _EXCLUDE_KERNEL if event.user_only else 0
     attr = ctypes.create_string_buffer(
         _ATTR.pack(
-            event.type, _ATTR.size, event.config, 1, event.sample_type, 0, flags, watermark, 0, 0, 0, 0, 0, 0,
+            event.type, _ATTR.size, event.config, 1, event.sample_type, 0, flags, watermark or 1, 0, 0, 0, 0, 0, 0,
             event.clock, 0, 0, 0, 0,
         )
     )  # fmt: skip
@@ -85,12 +91,16 @@ def open_event(event: Event, tid: int, cpu: int, watermark: int) -> int:
     if made < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    if event.filter is not None:
-        try:
+    try:
+        if event.filter is not None:
             fcntl.ioctl(made, _SET_FILTER, event.filter.encode() + b"\0")
-        except OSError:
-            os.close(made)
-            raise
+        if event.stops is not None:
+            fcntl.fcntl(made, fcntl.F_SETOWN, event.stops)
+            fcntl.fcntl(made, _F_SETSIG, signal.SIGSTOP)
+            fcntl.fcntl(made, fcntl.F_SETFL, fcntl.fcntl(made, fcntl.F_GETFL) | os.O_ASYNC)
+    except OSError:
+        os.close(made)
+        raise
     return int(made)
 
 

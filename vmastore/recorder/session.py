@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,7 +86,8 @@ class Session:
         own_session = attached is not None  # a program started here must stay in the terminal's group
         self._process = subprocess.Popen(list(command), env=env, cwd=cwd, start_new_session=own_session)
         self.pid = self._process.pid
-        self.holder = Holder(self.pid, self.watch, spool, self._drain)
+        executed = list if self.perf is None else self.perf.executed
+        self.holder = Holder(self.pid, self.watch, spool, self._drain, executed)
         self._time = Timekeeper(self.pid, self.watch, spool, self.perf, copies=copies)
         self._fifo = -1
 
@@ -100,11 +101,8 @@ class Session:
                     fcntl.fcntl(self._fifo, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
                 self._begin = time.monotonic()
                 self._next_check = self._begin + (self._check_every_s or 0)
-                niceness = _hurry()
-                try:
+                with _hurry():
                     self._loop()
-                finally:
-                    os.setpriority(os.PRIO_PROCESS, 0, niceness)
             finally:
                 self._finish()
 
@@ -116,6 +114,7 @@ class Session:
         while not self._ended:
             poll.poll(max(0.0, self._next_tick - time.monotonic()) * 1000)
             self._requests.listen()
+            self.holder.catch()
             points = self._drain(1)
             if first and self._attached():
                 points.append(Point("attach", self.attached or 0))
@@ -280,12 +279,22 @@ class Session:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
-def _hurry() -> int:
-    """Go before the program, if that is allowed, so that no hold ends unseen. Returns the niceness before."""
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, max(before - 10, -20))
-    return before
+@contextlib.contextmanager
+def _hurry() -> Iterator[None]:
+    """Inside, go before the program, as far as that is allowed, so that no hold ends unseen."""
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except PermissionError:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, max(niceness - 10, -20))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, policy, param)
+            os.setpriority(os.PRIO_PROCESS, 0, niceness)
 
 
 def _kill(pid: int, number: int) -> None:

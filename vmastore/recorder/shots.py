@@ -23,8 +23,11 @@ class Shots:
         self._more = more
 
     def add(self, shot: Shot, text: bytes) -> None:
-        """The next observation."""
-        self._ahead.append((shot, text))
+        """One more observation; it may stand before others, if the line behind which it stands was not passed."""
+        at = len(self._ahead)
+        while at and self._ahead[at - 1][0].offset > shot.offset:
+            at -= 1
+        self._ahead.insert(at, (shot, text))
         self._added += 1
 
     def miss(self, tid: int) -> None:

@@ -66,7 +66,7 @@ class Spool:
 
     def miss(self, point: Point) -> None:
         """Note an observation that was not made."""
-        self.tape.put(tape.MISSED, json.dumps(point).encode())
+        self.tape.put(tape.MISSED, json.dumps(point[:2]).encode())
 
     def finish(self) -> None:
         """Nothing more will be written."""

@@ -39,7 +39,7 @@ class Timekeeper:
         self._clock(quiet=False)
         perf = self._perf
         if perf is not None:
-            perf.start(pid)
+            perf.start(pid, tracer=self._strace)
         layout = perf.layout.to_json() if perf is not None and perf.layout is not None else None
         why_not = perf.why_not if perf is not None else None
         self._spool.tape.put(tape.LAYOUT, json.dumps([layout, why_not, self._strace, self._copies]).encode())

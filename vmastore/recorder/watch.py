@@ -19,7 +19,8 @@ CHANGES_VMAS = frozenset(
 )
 
 _EXEC = re.compile(
-    rb"(?m)^(?P<tid>\d+) +\S+ (?:execve(?:at)?\(|<\.\.\. execve(?:at)? resumed>).*\) += 0 \(DELAYED\)(?: <|$)"
+    rb"(?m)^(?P<tid>\d+) +(?P<stamp>\S+) (?:execve(?:at)?\(|(?P<resumed><\.\.\. execve(?:at)? resumed>)).*\)"
+    rb" += 0 \(DELAYED\)(?: <(?P<took>[\d.]+)>)?$"
 )
 _EXIT = re.compile(rb"(?m)^(?P<tid>\d+) +\S+ exit_group\(-?\w+(?: <unfinished \.\.\.>|\) += \?.*)$")
 _EXIT_BEGUN = re.compile(rb"(?P<tid>\d+) +\S+ exit_group\(-?\w+\Z")
@@ -40,6 +41,21 @@ class Point(NamedTuple):
 
     kind: str
     tid: int
+    offset: int = 0  # of an exec: where the log goes on behind its line
+    begin_ns: int = 0  # of an exec: no later than anything that happened during it, wall clock
+    end_ns: int = 0  # of an exec: when it returned, or a little before
+
+
+def _exec_point(match: re.Match[bytes], base: int) -> Point:
+    """base: where the text that was searched begins in the log."""
+    stamp, took = _nanoseconds(match["stamp"]), _nanoseconds(match["took"] or b"0")
+    begin, end = (stamp - took, stamp) if match["resumed"] else (stamp, stamp + took)
+    return Point("exec", int(match["tid"]), base + match.end() + 1, begin, end)
+
+
+def _nanoseconds(stamp: bytes) -> int:
+    seconds, _, fraction = stamp.partition(b".")
+    return int(seconds + fraction[:9].ljust(9, b"0"))
 
 
 class Watch:
@@ -50,6 +66,7 @@ class Watch:
 
     def __init__(self, *, launched: bool) -> None:
         self.lines = 0
+        self._size = 0  # bytes of whole lines
         self.tail = b""  # the line that has not ended yet
         self.in_flight: dict[int, bytes] = {}  # calls that have begun and not returned, by tid
         self.first_tid = 0  # the program's first thread
@@ -104,7 +121,8 @@ class Watch:
 
     def _whole(self, text: bytes) -> list[Point]:
         self.lines += text.count(b"\n")
-        points = [Point("exec", int(match["tid"])) for match in _EXEC.finditer(text)]
+        points = [_exec_point(match, self._size) for match in _EXEC.finditer(text)]
+        self._size += len(text)
         if b"exit_group(" in text:
             for match in _EXIT.finditer(text):
                 points += self._exit(int(match["tid"]))
