@@ -67,6 +67,8 @@ def test_a_program_is_exact_when_stored_on_the_way(tmp_path: Path) -> None:
         assert live.result.status == 3 and info.complete and info.events > 100
         assert info.header.note is None
         events, files = list(store.events(info.trace)), store.files(info.trace)
+        assert sorted(files) == list(range(1, len(live.trace.files) + 1)), "all are stored, though let go of"
+        assert all(info.path for info in files.values() if info.origin == "open")
         world = World(info.header, lambda: [files[n] for n in sorted(files)], resolve(os.uname().release))
         report = Verifier(world).run(events)
     assert report.compared >= 2 and report.mismatches == report.errno_mismatches == 0

@@ -102,6 +102,11 @@ class Descriptions:
         self._shown.append(None)
         return number
 
+    def forget(self, number: int, instead: FileInfo) -> None:
+        """Keep no facts of a description that nobody has open, only its number."""
+        self.files[number - 1] = instead
+        self._shown[number - 1] = None
+
     def install(self, table: FdTable, fd: int, file: int, cloexec: bool, known: bool = True) -> list[int]:
         """Make `fd` of `table` refer to `file`."""
         released = self.close(table, fd)

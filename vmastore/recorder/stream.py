@@ -37,7 +37,7 @@ class Live:
         self._stream: BinaryIO | None = None
         self._control = -1
         self._before: dict[int, Any] = {}
-        self.trace = RecordedTrace(self._messages(), plan.header, attached=plan.attached)
+        self.trace = RecordedTrace(self._messages(), plan.header, attached=plan.attached, forget=True)
 
     def __enter__(self) -> Live:
         read, write = os.pipe()

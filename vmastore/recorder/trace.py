@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
 from vmastore.importers.strace import StraceImporter
 from vmastore.recorder import tape
 from vmastore.recorder.feed import Feed
+from vmastore.recorder.files import LiveFiles
 from vmastore.recorder.loglines import Log
 from vmastore.recorder.merge import Merger
 from vmastore.recorder.paths import Paths
@@ -36,10 +37,12 @@ class RecordedTrace:
         attached: Mapping[int, list[int]] | None = None,
         close: Callable[[], None] = lambda: None,
         result: Result | None = None,
+        forget: bool = False,
     ) -> None:
         """attached: the processes there were before the recording, with their threads. close: called at the end.
 
-        result: how the recording ended; None: its messages will tell.
+        result: how the recording ended; None: its messages will tell. forget: keep no files that are closed and
+        of which the batch has been taken that is the last to name them.
         """
         self._feed = Feed(messages)
         self._header = header
@@ -49,6 +52,7 @@ class RecordedTrace:
         for pid, tids in (attached or {}).items():
             self.importer.attach(pid, tids)
         self.merger: Merger | None = None
+        self._files = LiveFiles(self.importer) if forget else None
 
     @property
     def header(self) -> TraceHeader:
@@ -96,9 +100,9 @@ class RecordedTrace:
         return self._feed.layout is not None and self._feed.layout.mode.locks
 
     @property
-    def files(self) -> list[FileInfo]:
+    def files(self) -> Sequence[FileInfo]:
         """The open file descriptions, by number - 1."""
-        return self.importer.files
+        return self.importer.files if self._files is None else self._files
 
     def skips(self) -> list[Skip]:
         """What became no event."""
@@ -117,13 +121,21 @@ class RecordedTrace:
             for events in self._merged():
                 waiting += events
                 if len(waiting) >= _BATCH or (waiting and time.monotonic() > since + _PATIENCE_S):
-                    yield waiting
+                    yield from self._taken(waiting)
                     waiting, since = [], time.monotonic()
             if waiting:
-                yield waiting
+                yield from self._taken(waiting)
             self._feed.drain()
         finally:
             self.close()
+
+    def _taken(self, events: list[Event]) -> Iterator[list[Event]]:
+        files = self._files
+        if files is not None:
+            files.settle()
+        yield events
+        if files is not None:
+            files.forget()
 
     def _merged(self) -> Iterator[list[Event]]:
         feed = self._feed
