@@ -86,6 +86,16 @@ def test_what_cannot_be_started_is_one_error() -> None:
         list(live.batches())
 
 
+def test_a_folder_of_the_packages_name_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recording works wherever one stands, also where modules lie that are called as ours."""
+    for name in ("vmastore", "json"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    with Live(of_command(["sh", "-c", "exit 4"], name="x", hold=HOLD)) as live:
+        assert sum(map(len, live.batches())) > 10 and live.result.status == 4
+
+
 def test_leaving_early_ends_the_program(tmp_path: Path) -> None:
     """Whoever does not want the rest leaves no process behind."""
     ready = tmp_path / "ready"

@@ -1,7 +1,7 @@
 """The live part of a recording as a process of its own, so that nothing else delays an observation.
 
-`python -m vmastore.recorder.live MESSAGES CONTROL`: two descriptors. The job comes as the first line of the
-second, then requests to stop; messages go to the first.
+Its arguments are two descriptors. The job comes as the first line of the second, then requests to stop; messages
+go to the first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,18 @@ from vmastore.recorder.spool import Spool
 
 
 def main() -> None:
-    """Record, and end with status 0 if all went as it should."""
+    """Record. A Ctrl-C that comes before anything was started ends it at once."""
+    with contextlib.suppress(KeyboardInterrupt):
+        _record()
+
+
+def command(out: int, control: int) -> list[str]:
+    """The command line of this process, which finds this package where the caller did, whatever the folder holds."""
+    code = f"import sys; sys.path[:] = {sys.path!r}; from vmastore.recorder.live import main; main()"
+    return [sys.executable, "-P", "-c", code, str(out), str(control)]
+
+
+def _record() -> None:
     out, control = int(sys.argv[1]), int(sys.argv[2])
     for descriptor in (out, control):
         os.set_inheritable(descriptor, False)
@@ -47,8 +58,3 @@ def _line(descriptor: int) -> str:
             sys.exit(1)
         text += piece
     return text.decode()
-
-
-if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        main()

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 from vmastore.errors import RecordError
 from vmastore.events.types import Event
 from vmastore.recorder import tape
+from vmastore.recorder.live import command
 from vmastore.recorder.plan import Plan
 from vmastore.recorder.result import Result
 from vmastore.recorder.trace import RecordedTrace
@@ -42,9 +42,8 @@ class Live:
     def __enter__(self) -> Live:
         read, write = os.pipe()
         heard, self._control = os.pipe()
-        command = [sys.executable, "-m", "vmastore.recorder.live", str(write), str(heard)]
         try:
-            self._process = subprocess.Popen(command, pass_fds=(write, heard))
+            self._process = subprocess.Popen(command(write, heard), pass_fds=(write, heard))
         finally:
             os.close(write)
             os.close(heard)
