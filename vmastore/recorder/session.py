@@ -78,6 +78,7 @@ class Session:
         self.held_back_s = 0.0
         self._requests = requests or Requests()
         self._stops = 0
+        self._detaching = False
         self._pass_on: tuple[float, int, int] | None = None  # when, which signal, how many were seen before
         self._ended = False
         self._attached_at: float | None = None
@@ -103,6 +104,7 @@ class Session:
                 self._next_check = self._begin + (self._check_every_s or 0)
                 with _hurry():
                     self._loop()
+                self.interrupted |= bool(self._requests.come)  # one that was not answered any more
             finally:
                 self._finish()
 
@@ -191,6 +193,8 @@ class Session:
         now = time.monotonic()
         self._next_tick = now + _TICK_S
         self._mark()
+        if self._detaching:  # strace misses a signal that comes just before it begins to wait
+            _kill(self.pid, signal.SIGTERM)
         if self._check_every_s is not None and now >= self._next_check and self.watch.launched:
             self.holder.take([Point("check", pid) for pid in proc.traced_by(self.pid)])
             self._next_check = time.monotonic() + self._check_every_s
@@ -237,6 +241,7 @@ class Session:
         if self._stops <= 1:
             self.holder.take([Point("detach", pid) for pid in proc.traced_by(self.pid)])
             _kill(self.pid, signal.SIGTERM)
+            self._detaching = True
         else:
             _kill(self.pid, signal.SIGKILL)
 
