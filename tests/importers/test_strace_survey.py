@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vmastore.importers.sources import Source
+from vmastore.importers.strace.lexer import Kind, lex
 from vmastore.importers.strace.survey import first_process, survey
 
 FIRST = {
@@ -53,3 +54,11 @@ def test_the_survey_uses_up_no_line(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("brk(NULL) = 0x1000\n" * 30_000)
     assert sum(len(batch) for batch in survey(Source(path)).batches) == 30_000
+
+
+@pytest.mark.parametrize("frame", [b" > /lib/a.so(f+0x1) [0x1f]", b"\x1b[33m > a [0x1]", b"> b", b"x > c", b" >d"])
+def test_stacks_are_what_the_lexer_takes_for_frames(frame: bytes, tmp_path: Path) -> None:
+    """The head is looked at without lexing every line of it, with the lexer's answer."""
+    log = tmp_path / "x.log"
+    log.write_bytes(b"7 brk(NULL) = 0x5000\n" + frame + b"\n")
+    assert survey(Source(log)).stacks is (lex(frame).kind is Kind.FRAME)

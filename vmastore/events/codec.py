@@ -20,7 +20,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 NUMBERS: dict[tuple[type, ...], str] = {(int,) * n: "[" + ",".join(["%d"] * n) + "]" for n in range(8)}
 UNSIGNED = {"mmap", "mremap", "brk", "shmat", "map_shadow_stack"}  # calls that return an address
 _HASHED = "\x1f".join(["%s"] * 14)
-_blank = blake2b(digest_size=DIGEST).copy  # twice as fast as a new one
+blank = blake2b(digest_size=DIGEST).copy  # twice as fast as a new one
 _TOP = 1 << 63
 _WRAP = 1 << 64
 Row = tuple[Any, ...]
@@ -80,7 +80,7 @@ def link(
 
 def digest(previous: bytes, text: str) -> bytes:
     """The hash of the text of an event's fields and of the hash before it."""
-    state = _blank()
+    state = blank()
     state.update(previous + text.encode("utf-8", "surrogatepass"))
     return state.digest()
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from vmastore.errors import ConcurrencyError
-from vmastore.events.codec import NUMBERS, clean, digest, encode_args, link, pack_maps, to_signed
+from vmastore.events.codec import NUMBERS, blank, clean, encode_args, link, pack_maps, to_signed
 from vmastore.events.types import CALLS, Event
 from vmastore.events.upcasters import chained_name, version_of
 from vmastore.store.spaces import LIFE, AddressSpaces
@@ -90,7 +90,10 @@ def event_rows(
             if known is None or known[0] != mm or known[1] != pid:
                 known = whose[tid] = (mm, pid, f"\x1f{mm}\x1f{pid}\x1f{tid}\x1f")
                 special = special or mm not in born
-            previous = digest(previous, _PLAIN % (seq, known[2], ts_ns, hashed, args, result, line, offset))
+            text = _PLAIN % (seq, known[2], ts_ns, hashed, args, result, line, offset)
+            state = blank()  # `digest`, without a call
+            state.update(previous + text.encode("utf-8", "surrogatepass"))
+            previous = state.digest()
             rows.append((seq, mm, pid, tid, ts_ns, number, args, result, line, offset, previous))
         else:
             place, faked = None, 1 if injected else 0

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from vmastore.errors import InputError
 from vmastore.importers.sources import Source
-from vmastore.importers.strace.lexer import Kind, Line, lex
+from vmastore.importers.strace.lexer import Kind, lex
 
 HEAD_LINES = 2_000  # one of them must be strace's
 MAIN_LINES = 200_000  # of standard input, to learn the first process's pid
 
+_FRAME = re.compile(rb"(?:\x1b\[[0-9;]*m)* > ")  # what `lex` takes for a stack frame, past the escapes of --color
 _STRACE_KINDS = frozenset(Kind) - {Kind.TEXT, Kind.EMPTY, Kind.FRAGMENT, Kind.FRAME}
 
 
@@ -36,31 +37,31 @@ def survey(source: Source) -> Survey:
         lines += len(batch)
         if lines >= HEAD_LINES:
             break
-    lexed = [lex(line) for line in itertools.islice(itertools.chain.from_iterable(head), HEAD_LINES)]
-    _check(lexed, head, source.name)
+    first = list(itertools.islice(itertools.chain.from_iterable(head), HEAD_LINES))
+    _check(first, head, source.name)
     main_tid = None
-    if _first_without_pid(lexed):
+    if _first_without_pid(first):
         main_tid, head, batches = _find_main(source, head, batches)
-    stacks = any(line.kind is Kind.FRAME for line in lexed)
+    stacks = any(map(_FRAME.match, first))
     return Survey(source, stacks, main_tid, itertools.chain(head, batches))
 
 
-def _check(lexed: list[Line], head: list[list[bytes]], name: str) -> None:
+def _check(lines: list[bytes], head: list[list[bytes]], name: str) -> None:
     if not head:
         raise InputError(f"{name}: is empty")
-    if any(line.kind in _STRACE_KINDS for line in lexed):
+    if any(lex(line).kind in _STRACE_KINDS for line in lines):
         return
-    if len(lexed) == 1 and lexed[0].kind is Kind.FRAGMENT:  # a log cut in its first line
+    if len(lines) == 1 and lex(lines[0]).kind is Kind.FRAGMENT:  # a log cut in its first line
         return
     first = head[0][0][:80].decode("utf-8", "backslashreplace")
     raise InputError(
-        f"{name}: line 1 is not a line of strace's ({first!r}), nor is any of the first {len(lexed)}",
+        f"{name}: line 1 is not a line of strace's ({first!r}), nor is any of the first {len(lines)}",
         hint="Record one with: strace -f -y -ttt -T -o LOG PROGRAM",
     )
 
 
-def _first_without_pid(lexed: list[Line]) -> bool:
-    for line in lexed:
+def _first_without_pid(lines: list[bytes]) -> bool:
+    for line in map(lex, lines):
         if line.kind in (Kind.CALL, Kind.ENTRY, Kind.FRAGMENT):
             return line.tid is None
     return False
