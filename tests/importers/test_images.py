@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -238,3 +239,14 @@ def test_what_may_lie_below_the_heap(tmp_path: Path, known: bool) -> None:
     assert [d.certain for d in decided["brk", heap + 0x2000]] == [True]  # it never looks below
     assert all(d.certain is known for d in decided["mprotect", heap])
     assert all(d.certain for d in decided["mprotect", heap + 0x1000] if d.vm_start != heap)
+
+
+def test_a_path_that_is_no_file_here_is_not_read(tmp_path: Path) -> None:
+    """A FIFO (which would block), a folder, a name with a zero byte, a script that a FIFO runs: as if absent."""
+    fifo, script = tmp_path / "fifo", tmp_path / "script"
+    os.mkfifo(fifo)
+    script.write_bytes(b"#!" + bytes(fifo) + b"\n")
+    for path in (str(fifo), str(tmp_path), f"{tmp_path}/a\\0b", "/dev/stdin", str(script)):
+        reader, events = _read(tmp_path, LOG.format(path=path), FOUND)
+        assert [event.call for event in events if event.call == "maps"] == []
+        assert "no such executable here" in (reader.header.note or "")

@@ -116,6 +116,8 @@ def _interpreter_of(path: Path) -> Path:
         if not head.startswith(b"#!") or not words:
             return path
         path = Path(words[0].decode("utf-8", "surrogateescape"))
+        if not path.is_file():
+            raise InputError(f"--exec {path}: is no file")
     raise InputError(f"--exec {path}: scripts that run scripts, too deep")
 
 

@@ -204,15 +204,17 @@ class Images:
     def _at(self, path: str) -> Image | None:
         if path not in self._read:
             try:
-                here = path.startswith("/") and not path.startswith(
-                    "/proc/"
-                )  # what /proc/self/exe is here is no matter
-                self._read[path] = read_image(path) if here else None
+                self._read[path] = read_image(path) if _readable(path) else None
             except InputError:
                 self._read[path] = None
             if self._read[path] is None:
                 self._absent[path] = None
         return self._read[path]
+
+
+def _readable(path: str) -> bool:
+    """Whether a path of the log is one to look at here: /proc/self/exe is another here, a FIFO would block."""
+    return path.startswith("/") and not path.startswith("/proc/") and Path(path).is_file()
 
 
 def _shown_path(asked: object, here: str) -> str:
