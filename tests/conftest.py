@@ -30,12 +30,23 @@ def corpus() -> Path:
 POSTGRESQL = os.environ.get("VMASTORE_TEST_STORE") == "postgresql"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On PostgreSQL, what is SQLite's own is skipped, saying what that is."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL the tests that have a store are run; what is SQLite's own is skipped, saying what that is."""
+    if not POSTGRESQL:
+        return
+    stored = [item for item in items if _has_store(item)]
+    config.hook.pytest_deselected(items=[item for item in items if not _has_store(item)])
+    items[:] = stored
     for item in items:
         mark = item.get_closest_marker("sqlite")
-        if POSTGRESQL and mark is not None:
+        if mark is not None:
             item.add_marker(pytest.mark.skip(reason=f"SQLite's own: {mark.args[0]}"))
+
+
+def _has_store(item: pytest.Item) -> bool:
+    """Whether a test asks for a store, or for PostgreSQL by the name of its file, or is marked as SQLite's."""
+    asks = "new_place" in getattr(item, "fixturenames", ())
+    return asks or "sqlite" in item.keywords or item.path.name.startswith(("test_pg_", "test_postgresql"))
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +59,13 @@ def new_place(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
 def place(new_place: Callable[[], str]) -> str:
     """One of them."""
     return new_place()
+
+
+@pytest.fixture
+def served(place: str, no_store_of_the_user: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that name no store have a server's, where the tests are for that."""
+    if "://" in place:
+        monkeypatch.setenv("VMASTORE_STORE", place)
 
 
 @pytest.fixture

@@ -35,10 +35,10 @@ def test_importing_the_package_loads_no_layer() -> None:
     assert done.stdout == "['vmastore', 'vmastore.version']\n"
 
 
-def test_import_and_replay_through_the_api(tmp_path: Path) -> None:
+def test_import_and_replay_through_the_api(place: str) -> None:
     """Import a recording, fold its events, query the store: with the public names alone."""
     (reader,) = vmastore.open_traces(SAMPLE)
-    with vmastore.open_store(tmp_path / "api.db") as store:
+    with vmastore.open_store(place) as store:
         info = store.import_events(store.create_trace(reader.header), reader)
         trace = vmastore.StoredTrace(store, info)
         world, outcome = trace.at(50, vmastore.resolve(str(trace.header.release), trace.header.version))
@@ -48,9 +48,9 @@ def test_import_and_replay_through_the_api(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[vmastore.Database]:
+def db(place: str) -> Iterator[vmastore.Database]:
     """A store with a recording of random calls."""
-    with vmastore.connect(tmp_path / "db.db", create=True) as found:
+    with vmastore.connect(place, create=True) as found:
         found.import_file(SAMPLE, "fuzz")
         yield found
 

@@ -16,8 +16,8 @@ MAPS = DATA / "maps" / "cat.maps"
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    made = Shell(tmp_path)
+def shell(tmp_path: Path, place: str) -> Shell:
+    made = Shell(tmp_path, place)
     made.ok("import", PYTHON, "--name", "py")
     return made
 

@@ -29,7 +29,7 @@ Run = Callable[[str], Done]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def run(served: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Runs a command line in this process, in a folder of its own with the trace imported as py."""
     monkeypatch.chdir(tmp_path)
 

@@ -31,6 +31,7 @@ def _strace_works() -> bool:
     return strace is not None and subprocess.run([strace, "-qo", os.devnull, "true"], check=False).returncode == 0
 
 
+@pytest.mark.usefixtures("served")
 @pytest.mark.skipif(not _strace_works(), reason="strace is not installed, or may not trace here")
 def test_record_says_what_it_measured(tmp_path: Path) -> None:
     """The status is the program's; --json is the last line of stdout, with the keys that --help names."""
@@ -55,6 +56,7 @@ def test_durations() -> None:
             parse_duration(text)
 
 
+@pytest.mark.usefixtures("served")
 def test_log_and_export_give_json(tmp_path: Path) -> None:
     """`log --json` is one document with the rows of --nl; `export --json` says what it wrote."""
     run(tmp_path, "import", SAMPLE, "--name", "s")

@@ -12,8 +12,8 @@ PYTHON = Path(__file__).parents[2] / "docs" / "data" / "python-imports.vmatrace.
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    made = Shell(tmp_path)
+def shell(tmp_path: Path, place: str) -> Shell:
+    made = Shell(tmp_path, place)
     made.ok("import", PYTHON, "--name", "py")
     return made
 

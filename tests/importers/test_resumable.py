@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from behind import ask
 
 DATA = Path(__file__).parents[1] / "data"
 LOG = DATA / "strace" / "threads.log"
@@ -51,26 +51,22 @@ main()
 """.replace("BATCH", str(BATCH))
 
 
-def run(store: Path, n: int, when: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", PROGRAM, str(n), when, "import", *map(str, words), "--store", str(store)]
+def run(store: str, n: int, when: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROGRAM, str(n), when, "import", *map(str, words), "--store", store]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"})
 
 
-def state(store: Path) -> tuple[int, int, bytes, bool, int]:
+def state(store: str) -> tuple[int, int, bytes, bool, int]:
     """Events of the only trace, those that its head says, its head's hash, whether it is complete, its skips."""
-    with closing(sqlite3.connect(store)) as connection:
-        (traces,) = connection.execute("SELECT count(*) FROM trace_t").fetchone()
-        assert traces == 1
-        head, digest, complete = connection.execute("SELECT head_seq, head_hash, complete FROM trace_t").fetchone()
-        (events,) = connection.execute("SELECT count(*) FROM event_t").fetchone()
-        (skips,) = connection.execute("SELECT count(*) FROM skip_t").fetchone()
+    ((head, digest, complete),) = ask(store, "SELECT head_seq, head_hash, complete FROM trace_t")
+    ((events, skips),) = ask(store, "SELECT (SELECT count(*) FROM event_t), (SELECT count(*) FROM skip_t)")
     return events, head, digest, bool(complete), skips
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, int, bytes, bool, int]:
+def whole(new_place: Callable[[], str]) -> tuple[int, int, bytes, bool, int]:
     """What one run comes to."""
-    store = tmp_path_factory.mktemp("whole") / "s.db"
+    store = new_place()
     done = run(store, 0, "never", LOG)
     assert done.returncode == 0, done.stderr
     return state(store)
@@ -81,9 +77,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, int, bytes, bo
     ("n", "when"),
     [(1, "inserted"), (2, "before"), (4, "committed"), (5, "inserted"), (9, "inserted"), (10, "before")],
 )
-def test_a_killed_import_goes_on(tmp_path: Path, whole: tuple[int, int, bytes, bool, int], n: int, when: str) -> None:
+def test_a_killed_import_goes_on(place: str, whole: tuple[int, int, bytes, bool, int], n: int, when: str) -> None:
     """SIGKILL at any batch and moment: whole batches, then the same events and hash as one run, and nothing twice."""
-    store = tmp_path / "s.db"
+    store = place
     killed = run(store, n, when, LOG)
     assert killed.returncode == -signal.SIGKILL
     events, head, _, complete, _ = state(store)
@@ -95,22 +91,22 @@ def test_a_killed_import_goes_on(tmp_path: Path, whole: tuple[int, int, bytes, b
     assert "already imported" in third.stdout and state(store) == whole
 
 
-def test_killed_twice_and_with_maps_beside(tmp_path: Path) -> None:
+def test_killed_twice_and_with_maps_beside(new_place: Callable[[], str]) -> None:
     """The same where events are put beside the log's: each kill leaves more, the end is that of one run."""
     words = [DATA / "attach" / "attach.log", "--maps", DATA / "attach" / "start.smaps"]
     words += ["--maps", f"{DATA / 'attach' / 'end.maps'}@20"]
-    assert run(tmp_path / "whole.db", 0, "never", *words).returncode == 0
-    store = tmp_path / "s.db"
+    store, once = new_place(), new_place()
+    assert run(once, 0, "never", *words).returncode == 0
     for n, when in ((1, "committed"), (1, "inserted")):
         assert run(store, n, when, *words).returncode == -signal.SIGKILL
         assert state(store)[0] == BATCH
     assert run(store, 0, "never", *words).returncode == 0
-    assert state(store) == state(tmp_path / "whole.db")
+    assert state(store) == state(once)
 
 
-def test_strict_stops_where_the_first_line_is_skipped(tmp_path: Path) -> None:
+def test_strict_stops_where_the_first_line_is_skipped(tmp_path: Path, place: str) -> None:
     """--strict: an error that names the line, whole batches before it, and the import can go on without it."""
-    log, store = tmp_path / "x.log", tmp_path / "s.db"
+    log, store = tmp_path / "x.log", place
     lines = [f"7 munmap(0x{n}000, 4096) = 0\n" for n in range(1, 40)]
     lines[30] = "7 munmap(0x31000, LATER) = 0\n"
     lines[35] = "something else\n"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 from planting import HEADER, program, run
@@ -17,7 +17,7 @@ from vmastore.replay.derive import derive
 from vmastore.replay.predicate import parse
 from vmastore.replay.snapshots import Spacing
 from vmastore.replay.trace import StoredTrace
-from vmastore.store import open_store
+from vmastore.store import Store, open_store
 from vmastore.store.snapshots import births
 
 COUNT, EVERY = 3_000, 100  # events, events between snapshots
@@ -38,9 +38,9 @@ def events() -> list[Event]:
 
 
 @pytest.fixture(scope="module")
-def trace(tmp_path_factory: pytest.TempPathFactory) -> StoredTrace:
+def trace(new_place: Callable[[], str]) -> StoredTrace:
     """Stored, with both replays and snapshots of the first."""
-    store = open_store(tmp_path_factory.mktemp("stored") / "s.db")
+    store = open_store(new_place())
     made = store.create_trace(HEADER)
     store.append(made.trace, events())
     stored = StoredTrace(store, store.trace(made.trace))
@@ -137,9 +137,8 @@ def test_stored_outcomes(trace: StoredTrace) -> None:
     assert first_parted(trace, ONE, Side(preset("6.12"))) == (False, None)
 
 
-def test_a_replay_of_fewer_events_is_not_used(tmp_path: Path) -> None:
+def test_a_replay_of_fewer_events_is_not_used(store: Store) -> None:
     """Events that were appended since have no outcome: the stored replay does not answer for them."""
-    store = open_store(tmp_path / "s.db")
     made = store.create_trace(HEADER)
     some = events()
     store.append(made.trace, some[:1_000])

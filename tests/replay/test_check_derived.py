@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from behind import ask, behind
 
 from vmastore.importers.detect import open_traces
 from vmastore.mm.rules import preset
@@ -22,9 +21,9 @@ DATA = Path(__file__).parent.parent / "data"
 
 
 @pytest.fixture
-def replayed(tmp_path: Path) -> Store:
+def replayed(place: str) -> Store:
     """The sample of 60 events, replayed under two rule sets, with snapshots."""
-    store = open_store(tmp_path / "s.db")
+    store = open_store(place)
     source = open_traces(str(DATA / "vmatrace" / "v1.vmatrace.jsonl"))[0]
     info = store.import_events(store.create_trace(source.header), source)
     trace = StoredTrace(store, info)
@@ -34,15 +33,12 @@ def replayed(tmp_path: Path) -> Store:
 
 
 def change(store: Store, statement: str) -> None:
-    with closing(sqlite3.connect(store.place)) as raw:
-        assert raw.execute(statement).rowcount > 0
-        raw.commit()
+    assert behind(store.place, statement) > 0
 
 
 def test_derived_data_is_what_a_replay_gives(replayed: Store) -> None:
     """Both replays are compared, snapshots where they were taken."""
-    with closing(sqlite3.connect(replayed.place)) as raw:
-        assert raw.execute("SELECT count(*) FROM snapshot_t").fetchone()[0] > 3
+    assert ask(replayed.place, "SELECT count(*) FROM snapshot_t")[0][0] > 3
     assert check_replays(replayed) == ([], 2, [])
 
 

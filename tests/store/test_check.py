@@ -5,19 +5,22 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from behind import Behind, ask, behind
+from conftest import POSTGRESQL
+from postgres import copy_of
 
 from vmastore.errors import StoreError
 from vmastore.events import Event, TraceHeader
 from vmastore.store import open_store
 from vmastore.store.check import check_store
+from vmastore.store.schema import metadata
 
-pytestmark = pytest.mark.sqlite("bytes of its file, statements behind its back")
 HEADER = TraceHeader("app", "app.log", "strace", "6.18.44", None, {}, "recorded")
 LINES = [[4096 * n, 4096 * n + 4096, "rw-p", 0, "00:00", 0, "", "rd wr mr mw me ac", None] for n in range(1, 9)]
 
@@ -50,19 +53,26 @@ def sample(count: int = 60) -> list[Event]:
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sound store of one trace, closed: a single file."""
-    place = tmp_path_factory.mktemp("check") / "s.db"
+def original(new_place: Callable[[], str]) -> str:
+    """A sound store of one trace, closed: a single file, where it is one."""
+    place = new_place()
     with open_store(place) as store:
         trace = store.create_trace(HEADER).trace
         store.append(trace, sample())
         assert check_store(store) == ([], 60)
-    with closing(sqlite3.connect(place)) as raw:
-        for verb in ("update", "delete"):
-            raw.execute(f"DROP TRIGGER event_t_no_{verb}")
-        raw.commit()
-        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if "://" not in place:
+        with closing(sqlite3.connect(place)) as raw:
+            for verb in ("update", "delete"):
+                raw.execute(f"DROP TRIGGER event_t_no_{verb}")
+            raw.commit()
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return place
+
+
+@pytest.fixture
+def copied(original: str, tmp_path: Path) -> str:
+    """A copy of it to be damaged."""
+    return copy_of(original) if POSTGRESQL else str(shutil.copy(original, tmp_path / "s.db"))
 
 
 def found_or_harmless(place: Path, before: list[Event]) -> str:
@@ -112,14 +122,15 @@ def cells(content: bytes, root: int, size: int) -> Iterator[tuple[int, int]]:
         yield from cells(content, int.from_bytes(page[8:12], "big"), size)
 
 
-def test_a_thousand_flipped_bytes_of_event_rows_are_found(original: Path, tmp_path: Path) -> None:
+@pytest.mark.sqlite("bytes of its file")
+def test_a_thousand_flipped_bytes_of_event_rows_are_found(original: str, tmp_path: Path) -> None:
     """A random byte of a random event's row in the file itself, lengths and types included, changed at random."""
     with open_store(original) as store:
         before = list(store.events(1))
     with closing(sqlite3.connect(original)) as raw:
         root = raw.execute("SELECT rootpage FROM sqlite_master WHERE name = 'event_t'").fetchone()[0]
         size = raw.execute("PRAGMA page_size").fetchone()[0]
-    content = original.read_bytes()
+    content = Path(original).read_bytes()
     rows = list(cells(content, root, size))
     assert len(rows) == 60
     rng = random.Random(20261124)
@@ -138,44 +149,38 @@ def test_a_thousand_flipped_bytes_of_event_rows_are_found(original: Path, tmp_pa
     assert seen["found"] >= 990, seen  # harmless: a byte that SQLite does not read
 
 
-def test_a_thousand_changed_columns_are_found(original: Path, tmp_path: Path) -> None:
+def test_a_thousand_changed_columns_are_found(copied: str) -> None:
     """A bit of any column of an event, of its observed maps or of the names it uses, changed through SQL."""
-    with open_store(original) as store:
-        before = list(store.events(1))
-    place = tmp_path / "changed.db"
-    shutil.copy(original, place)
     rng = random.Random(7)
     harmless = 0
-    with closing(sqlite3.connect(place, isolation_level=None)) as raw, open_store(place) as store:
-        raw.execute("PRAGMA foreign_keys=OFF")
+    with Behind(copied) as raw, open_store(copied) as store:
+        before = list(store.events(1))
         columns = [
-            (table, row[1])
+            (table, column.name)
             for table in ("event_t", "observed_t", "call_t", "site_t")
-            for row in raw.execute(f"PRAGMA table_info({table})")
-            if row[1] not in ("trace", "call", "site", "arg_names") or table == "event_t"
+            for column in metadata.tables[table].columns
+            if column.name not in ("trace", "call", "site", "arg_names") or table == "event_t"
         ]
         keys = {"event_t": "trace, seq", "observed_t": "trace, seq", "call_t": "call", "site_t": "site"}
-        for _ in range(1000):
+        for _ in range(100 if POSTGRESQL else 1000):
             table, column = rng.choice(columns)
-            chosen = rng.choice(raw.execute(f"SELECT {keys[table]}, {column} FROM {table}").fetchall())
+            key = keys[table]
+            chosen = rng.choice(raw.run(f"SELECT {key}, {column} FROM {table} ORDER BY {key}").fetchall())
             value = chosen[-1]
-            where = " AND ".join(f"{key} IS ?" for key in keys[table].split(", "))
+            where = " AND ".join(f"{name} IS ?" for name in key.split(", "))
             new = _flip(rng, value)
-            raw.execute("SAVEPOINT one")
             try:
-                raw.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (new, *chosen[:-1]))
-            except sqlite3.IntegrityError:  # the database itself refuses it
-                raw.execute("RELEASE one")
+                raw.run(f"UPDATE {table} SET {column} = ? WHERE {where}", (new, *chosen[:-1]))
+            except raw.refusals:
                 continue
-            raw.execute("RELEASE one")
             problems, _ = check_store(store)
             if not problems:
                 assert list(store.events(1)) == before, (table, column, value, new)
                 harmless += 1
-            again = dict(zip(keys[table].split(", "), chosen[:-1], strict=True))
+            again = dict(zip(key.split(", "), chosen[:-1], strict=True))
             if column in again:
                 again[column] = new
-            raw.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (value, *again.values()))
+            raw.run(f"UPDATE {table} SET {column} = ? WHERE {where}", (value, *again.values()))
         assert check_store(store) == ([], 60)
     assert harmless <= 10  # bytes of a packed list of maps that unpacking does not use
 
@@ -220,36 +225,27 @@ def _flip(rng: random.Random, value: Any) -> Any:
         ("UPDATE file_t SET trace = 9", "foreign key: file_t row"),
     ],
 )
-def test_the_first_bad_event_is_named(original: Path, tmp_path: Path, statement: str, says: str) -> None:
+def test_the_first_bad_event_is_named(copied: str, statement: str, says: str) -> None:
     """What was changed behind the store's back is told in a line."""
-    place = tmp_path / "s.db"
-    shutil.copy(original, place)
-    with closing(sqlite3.connect(place)) as raw:
-        raw.execute("INSERT INTO file_t (trace, file, kind, origin) VALUES (1, 1, 'regular', 'open')")
-        raw.execute(statement)
-        raw.commit()
-    with open_store(place) as store:
+    behind(copied, "INSERT INTO file_t (trace, file, kind, origin) VALUES (1, 1, 'regular', 'open')", statement)
+    with open_store(copied) as store:
         problems, _ = check_store(store)
     assert any(problem.startswith(says) for problem in problems), problems
 
 
-def test_an_event_in_the_middle_cannot_be_rewritten_with_its_hash(original: Path, tmp_path: Path) -> None:
+def test_an_event_in_the_middle_cannot_be_rewritten_with_its_hash(copied: str) -> None:
     """Who changes an event and computes its hash anew is found at the next one."""
     from vmastore.events.codec import chain
     from vmastore.store.rows import COLUMNS
 
-    place = tmp_path / "s.db"
-    shutil.copy(original, place)
-    with closing(sqlite3.connect(place)) as raw:
-        raw.execute("UPDATE event_t SET pid = 8 WHERE seq = 1")
-        row = raw.execute(f"SELECT {COLUMNS} FROM event_t WHERE seq = 1").fetchone()
-        raw.execute("UPDATE event_t SET hash = ? WHERE seq = 1", (chain(bytes(16), 1, "mmap", row, None),))
-        raw.commit()
-    with open_store(place) as store:
+    behind(copied, "UPDATE event_t SET pid = 8 WHERE seq = 1")
+    (row,) = ask(copied, f"SELECT {COLUMNS} FROM event_t WHERE seq = 1")
+    behind(copied, f"UPDATE event_t SET hash = x'{chain(bytes(16), 1, 'mmap', row, None).hex()}' WHERE seq = 1")
+    with open_store(copied) as store:
         assert check_store(store)[0][0].startswith("app: event 2: its hash does not follow")
 
 
-def test_address_spaces_do_not_depend_on_batches(tmp_path: Path) -> None:
+def test_address_spaces_do_not_depend_on_batches(new_place: Callable[[], str]) -> None:
     """A fork, an exec and an exit tell the same however the events are cut, the child's own event coming first."""
     events = [
         Event(1, 1, 10, 10, None, "brk", (0,), 4096, 0),
@@ -262,7 +258,7 @@ def test_address_spaces_do_not_depend_on_batches(tmp_path: Path) -> None:
         Event(8, 4, 10, 10, None, "brk", (0,), 4096, 0),
     ]
     for size in (1, 2, 3, 8):
-        with open_store(tmp_path / f"{size}.db") as store:
+        with open_store(new_place()) as store:
             trace = store.create_trace(HEADER).trace
             for start in range(0, 8, size):
                 store.append(trace, events[start : start + size])

@@ -13,6 +13,7 @@ from vmastore.events.codec import GENESIS, chain, decode_args, unpack_maps
 from vmastore.events.types import Event
 from vmastore.events.upcasters import chained_name
 from vmastore.store.rows import COLUMNS
+from vmastore.store.schema import metadata
 from vmastore.store.spaces import LIFE, AddressSpaces
 from vmastore.store.store import Store
 
@@ -36,8 +37,25 @@ def check_store(store: Store) -> tuple[list[str], int]:
             finally:
                 raw.text_factory = str
         else:
+            problems += _foreign_keys(connection)
             events = _traces(connection, problems)
     return problems, events
+
+
+def _foreign_keys(connection: Connection) -> list[str]:
+    """Rows that point to missing ones: a server checks its constraints when rows change, and only then."""
+    found = []
+    for table in metadata.sorted_tables:
+        for constraint in table.foreign_key_constraints:
+            (key,) = constraint.elements
+            child, parent = key.parent.name, key.column.table.name
+            count = connection.exec_driver_sql(
+                f"SELECT count(*) FROM {table.name} c WHERE c.{child} IS NOT NULL"
+                f" AND NOT EXISTS (SELECT 1 FROM {parent} p WHERE p.{key.column.name} = c.{child})"
+            ).scalar_one()
+            if count:
+                found.append(f"foreign key: {table.name} row{'s' * (count > 1)}: {count} to a missing {parent}")
+    return found
 
 
 def _any_text(stored: bytes) -> str:
