@@ -75,10 +75,9 @@ def test_sql_too(trace: StoredTrace) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_births_are_those_of_the_linear_pass(tmp_path: Path, seed: int) -> None:
+def test_births_are_those_of_the_linear_pass(store: Store, seed: int) -> None:
     """A query on born_seq names the event of the linear pass on random traces, and sees the same births before it."""
     rng = random.Random(seed)
-    store = open_store(tmp_path / "s.db")
     made = store.create_trace(HEADER)
     store.append(made.trace, run(program(rng, 1_200), 1, preset("6.18")))
     trace = StoredTrace(store, store.trace(made.trace))
