@@ -22,8 +22,8 @@ demo: $(STAMP)  ## record a real program, replay it, verify it against the kerne
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python -m pytest -n 2
 
-test-postgresql: $(STAMP)  ## the tests of the store and the commands, on a private PostgreSQL server
-	VMASTORE_TEST_STORE=postgresql $(BIN)/python -m pytest -n 2 tests/store tests/cli tests/replay/test_check_derived.py
+test-postgresql: $(STAMP)  ## every test that has a store, on a private PostgreSQL server
+	VMASTORE_TEST_STORE=postgresql $(BIN)/python -m pytest -n 2 -rs
 
 crash: $(STAMP)  ## 250 writers killed at random moments
 	VMASTORE_CRASHES=50 $(BIN)/python -m pytest -n 2 tests/store/test_crash.py
