@@ -6,17 +6,15 @@ import gzip
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from behind import behind
 
-from vmastore.store import migrate
+from vmastore.store import migrate, open_store
 
 DATA = Path(__file__).parent.parent / "data"
 SAMPLE = DATA / "vmafuzz" / "all-6.1.jsonl.gz"
@@ -214,7 +212,7 @@ def test_db_check(filled: Shell) -> None:
     assert f"store: {migrate.head()}  needed: {migrate.head()}" in filled.ok("db", "current")
 
 
-@pytest.mark.sqlite("files of older schemas")
+@pytest.mark.sqlite("files of older schemas (test_pg_upgrade.py has PostgreSQL's)")
 def test_an_older_store_says_so_and_is_upgraded(shell: Shell) -> None:
     """Each command names both schemas and the way out; after it all of them work."""
     place = shell.folder / "vmastore.db"
@@ -336,19 +334,18 @@ def test_a_store_that_may_not_be_written_can_be_read(unwritable: Shell) -> None:
     assert [path.name for path in unwritable.folder.iterdir()] == ["vmastore.db"]
 
 
-@pytest.mark.sqlite("its lock")
 def test_a_locked_store_is_one_error(filled: Shell) -> None:
     """A write while another program writes is given up after a wait; nothing is lost, and readers read on."""
-    filled.code = "from vmastore.store import engine; engine.BUSY_SECONDS = 0.1; " + filled.code
-    place = filled.folder / "vmastore.db"
-    before = place.read_bytes()
-    with closing(sqlite3.connect(place, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    short = "from vmastore.store import engine, postgresql; engine.BUSY_SECONDS = postgresql.BUSY_SECONDS = 0.1; "
+    filled.code = short + filled.code
+    place = filled.env.get("VMASTORE_STORE", str(filled.folder / "vmastore.db"))
+    before = filled.stored()
+    with open_store(place) as other, other._write():
         error = filled.fails("import", OTHER, "--name", "other")
-        assert error.startswith("Error: ") and "vmastore.db" in error and "locked" in error
+        assert error.startswith("Error: ") and place.rpartition("/")[2] in error and "lock" in error
+        assert "another program is writing" in error
         assert len(json.loads(filled.ok("traces", "--json"))) == 1
-        other.execute("ROLLBACK")
-    assert place.read_bytes() == before
+    assert filled.stored() == before
     filled.ok("import", OTHER, "--name", "other")
 
 

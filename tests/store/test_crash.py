@@ -190,7 +190,7 @@ def test_derived_data(imported: str, work: str) -> None:
         assert check_replays(store) == ([], 2, [])
 
 
-@pytest.mark.sqlite("the file is copied and upgraded")
+@pytest.mark.sqlite("the file is copied and upgraded (test_pg_upgrade.py has PostgreSQL's)")
 def test_upgrade(tmp_path: Path) -> None:
     """The store is the old one or the new one; run again, the upgrade succeeds."""
     old = gzip.decompress((DATA / "stores" / "0001.db.gz").read_bytes())

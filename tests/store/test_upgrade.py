@@ -25,7 +25,7 @@ from vmastore.store.check import check_store
 from vmastore.store.engine import make_engine, to_url
 from vmastore.store.upgrade import schema_of, upgrade_store
 
-pytestmark = pytest.mark.sqlite("files of older schemas")
+pytestmark = pytest.mark.sqlite("files of older schemas (test_pg_upgrade.py has PostgreSQL's)")
 STORES = Path(__file__).parent.parent / "data" / "stores"
 OLD = sorted(path.name.split(".")[0] for path in STORES.glob("*.db.gz"))
 

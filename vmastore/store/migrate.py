@@ -63,7 +63,9 @@ def check(engine: Engine) -> None:
     if have is None or have in _known():
         raise StoreError(
             f"{named(engine)} has schema {have}, this vmastore needs {want}",
-            hint="run `vmastore db upgrade` (it backs up first)",
+            hint="run `vmastore db upgrade` (it backs up first)"
+            if engine.dialect.name == "sqlite"
+            else "run `vmastore db upgrade` after a pg_dump: it makes no copy of its own",
         )
     raise _newer(engine, have)
 
@@ -121,10 +123,10 @@ def create(engine: Engine) -> None:
         command.upgrade(config(connection), "head")
         if engine.dialect.name == "sqlite":
             connection.execute(text(f"PRAGMA application_id={APPLICATION_ID}"))
-        _finish(connection)
+        finish(connection)
 
 
-def _finish(connection: Connection, others: Sequence[str] = ()) -> None:
+def finish(connection: Connection, others: Sequence[str] = ()) -> None:
     """What follows every migration: the views anew, and which vmastore the store now needs."""
     drop_views(connection)
     dialect = connection.dialect.name
@@ -138,14 +140,18 @@ def _finish(connection: Connection, others: Sequence[str] = ()) -> None:
 
 
 def drop_views(connection: Connection) -> list[str]:
-    """Drop the views: SQLite remakes no table that a view reads. Returns how to make those that are not ours."""
+    """Drop the views: SQLite remakes no table that a view reads. Returns how to make those that are not ours.
+
+    In PostgreSQL the functions too, and what is returned gives others their rights on the views back.
+    """
     ours = {view.name for view in VIEWS}
-    others = {}
-    for sql in dropping() if connection.dialect.name == "postgresql" else ():
-        connection.exec_driver_sql(sql)
-    if connection.dialect.name == "sqlite":
-        views = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type='view'").fetchall()
-        others = {name: sql for name, sql in views if name not in ours}
+    if connection.dialect.name == "postgresql":
+        drops, remakes = postgresql.others(connection, ours)
+        for sql in (*drops, *dropping(), *(f"DROP VIEW IF EXISTS {name}" for name in ours)):
+            connection.exec_driver_sql(sql)
+        return remakes
+    views = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type='view'").fetchall()
+    others = {name: sql for name, sql in views if name not in ours}
     for name in (*ours, *others):
         connection.exec_driver_sql(f'DROP VIEW IF EXISTS "{name}"')
     return list(others.values())
@@ -177,5 +183,5 @@ def upgrade(
         command.upgrade(config(connection), "head")
         if engine.dialect.name == "sqlite":
             connection.execute(text(f"PRAGMA application_id={APPLICATION_ID}"))
-        _finish(connection, others)
+        finish(connection, others)
     return have, want, copy

@@ -34,7 +34,7 @@ def make_engine(url: URL) -> Engine:
         if connection.get_execution_options().get("reading"):
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         else:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(BUSY_SECONDS * 1000)}")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
@@ -53,6 +53,37 @@ def analyze(connection: Connection, tables: Iterable[str]) -> None:
     """Have the planner look at tables that have just been filled: without, it finds no lifetimes by their nodes."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"ANALYZE {', '.join(tables)}")
+
+
+def others(connection: Connection, ours: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Views of somebody's own, and rights on all views: (statements that drop the views, that make both again).
+
+    ours: the names of the public views, which a migration makes anew; what stands on them goes first.
+    """
+    views = connection.exec_driver_sql(
+        "SELECT quote_ident(c.relname), pg_get_viewdef(c.oid) FROM pg_class c"
+        " WHERE c.relkind = 'v' AND c.relnamespace = current_schema()::regnamespace AND c.relname <> ALL (?)"
+        " ORDER BY c.oid",  # a view is younger than what it reads
+        (list(ours),),
+    ).fetchall()
+    rights = connection.exec_driver_sql(
+        "SELECT format('GRANT %s ON %I.%I TO %s', privilege_type, table_schema, table_name,"
+        " CASE grantee WHEN 'PUBLIC' THEN 'PUBLIC' ELSE quote_ident(grantee) END)"
+        " FROM information_schema.role_table_grants"
+        " JOIN pg_views ON schemaname = table_schema AND viewname = table_name"
+        " WHERE table_schema = current_schema() AND grantee <> current_user"
+    ).scalars()
+    made = [f"CREATE VIEW {name} AS {text}" for name, text in views]
+    return [f"DROP VIEW {name}" for name, _ in reversed(views)], [*made, *rights]
+
+
+def read_only(engine: Engine) -> bool:
+    """Whether this account may not write the store, or nobody may: a standby."""
+    with engine.execution_options(reading=True).connect() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT pg_is_in_recovery() OR NOT has_table_privilege('replay_t', 'INSERT')"
+        )
+        return bool(found.scalar_one())
 
 
 def comments(tables: Iterable[Table], views: Iterable[View]) -> list[str]:

@@ -22,7 +22,7 @@ from vmastore.store import chunks, migrate
 from vmastore.store.engine import check_file, make_engine, named, scan, stamp, to_url, writable
 from vmastore.store.guard import Guarded, explain, unfit
 from vmastore.store.insert import insert_events
-from vmastore.store.postgresql import analyze
+from vmastore.store.postgresql import analyze, read_only
 from vmastore.store.reading import SELECT, event_chunks
 from vmastore.store.rows import Names, event_rows
 from vmastore.store.spaces import AddressSpaces
@@ -61,7 +61,10 @@ def open_store(place: str | Path, *, create: bool = True) -> Store:
     try:
         if migrate.current(engine) is None:
             if not create:
-                raise StoreError(f"{named(engine)}: an empty database, not a store")
+                raise StoreError(
+                    f"{named(engine)}: an empty database, not a store",
+                    hint="make one in it with `vmastore import` or `vmastore record`",
+                )
             migrate.create(engine)
         else:
             migrate.check(engine)
@@ -94,7 +97,9 @@ class Store:
 
     @property
     def read_only(self) -> bool:
-        """Whether this process may not write the store's file, or its folder."""
+        """Whether this process may not write the store's file, or its folder; in a server, its tables."""
+        if self.engine.dialect.name == "postgresql":
+            return read_only(self.engine)
         place = self.engine.url.database
         return self.engine.dialect.name == "sqlite" and place not in (None, ":memory:") and not writable(str(place))
 
