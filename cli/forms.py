@@ -26,8 +26,12 @@ def isolated(
     faults: str = "recorded",
     max_map_count: int | None = None,
     everything: bool = False,
+    quiet: bool = False,
 ) -> Isolated:
-    """The operations of one address space up to event `at`, as a trace that stands alone."""
+    """The operations of one address space up to event `at`, as a trace that stands alone.
+
+    everything: with all that was there before them, see isolate(). quiet: say nothing of what cannot be made.
+    """
     from vmastore.cli.common import pick_mm
     from vmastore.replay.history import lineage
     from vmastore.replay.isolate import isolate
@@ -35,7 +39,10 @@ def isolated(
     number = pick_mm(trace, mm, at)
     rows = trace.store.address_spaces(trace.info.trace)
     line = lineage([(row[0], row[2] if row[3] == "fork" else None) for row in rows], number)
-    found = isolate(trace, trace.events(1, at), rules, line, faults=check_faults(faults), max_map_count=max_map_count)
+    options: dict[str, Any] = {"faults": check_faults(faults), "max_map_count": max_map_count}
+    found = isolate(trace, trace.events(1, at), rules, line, everything=everything, **options)
+    if quiet:
+        return found
     for text in found.notes[:5]:
         note(text)
     if len(found.notes) > 5:

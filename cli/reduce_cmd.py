@@ -71,7 +71,8 @@ def reduce(
     if to not in FORMS:
         raise InputError(f"--to {to!r}: one of {', '.join(FORMS)}")
     from vmastore.mm.rules import resolve
-    from vmastore.replay.reduce import reduce_trace
+    from vmastore.replay.predicate import parse
+    from vmastore.replay.reduce import PredicateGoal, reduce_trace
 
     other = None if against is None else resolve(against)
     with open_existing(store) as opened:
@@ -81,10 +82,14 @@ def reduce(
             _, event = open_target(opened, f"{parse_target(target).trace}@{event}")
             at = event
             mm = mm or (next(trace.events(event, event)).mm if event else None) or None
-        done, goal = None, None
+        done, goal, whole_goal = None, None, None
+        if when is not None and parse(when).of_event:  # why it fails is told by the whole trace alone
+            options: dict[str, Any] = {"faults": faults, "max_map_count": max_map_count}
+            whole = isolated(trace, at, mm, rules, everything=True, quiet=True, **options)
+            whole_goal = PredicateGoal(parse(when), rules).reasoned(whole.trace)
         for everything in (False, True):  # what no event comes near is made only if nothing shows without
             found = isolated(trace, at, mm, rules, faults=faults, max_map_count=max_map_count, everything=everything)
-            goal = _goal(found, rules, when, other, event)
+            goal = whole_goal or _goal(found, rules, when, other, event)
             if goal is not None:
                 done = reduce_trace(found.trace, goal, rules, _progress if sys.stderr.isatty() else None)
             if done is not None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from test_cli import Shell
 
+from vmastore.events import Event, TraceHeader
+from vmastore.store import open_store
+
 PYTHON = Path(__file__).parents[2] / "docs" / "data" / "python-imports.vmatrace.jsonl.gz"
 
 
@@ -46,6 +49,32 @@ def test_forms(shell: Shell) -> None:
     shell.ok("reduce", "py", "--at", "232", "--to", "jsonl", "-o", "small.vmatrace.jsonl")
     assert ": 2 events" in shell.ok("import", "small.vmatrace.jsonl", "--name", "again")
     assert "Left out: brk" in shell.ok("export", "py@100", "--to", "c")
+
+
+def test_idle_vmas_count_towards_the_limit(tmp_path: Path) -> None:
+    """What no event comes near is made only where nothing shows without: here it fills the address space up."""
+    top = 0x7F0000000000
+    lines = [[top + 8192 * n, top + 8192 * n + 4096, "rw-p", 0, "00:00", 0, "", None, True] for n in range(40)]
+    config = {"max_map_count": 41}
+    header = TraceHeader("full", "test", "jsonl", release="6.18.44", config=config, faults="recorded")
+    base = 0x100000000000
+    calls = [
+        ("maps", ("baseline", len(lines), None, lines), None, 0),
+        ("mprotect", (base + 0x100000, 4096, 1), None, 12),  # a hole
+        ("mmap", (base, 32768, 3, 0x32, -1, 0), base, 0),
+        ("mprotect", (base + 4096, 4096, 1), None, 12),  # the limit
+    ]
+    events = [Event(n, 1, 1, 1, None, *call) for n, call in enumerate(calls, 1)]
+    shell = Shell(tmp_path)
+    with open_store(tmp_path / "t.db") as store:
+        store.append(store.create_trace(header).trace, events)
+    options = ("--store", str(tmp_path / "t.db"))
+    when = "errno ENOMEM and map_count > 40"
+    found = json.loads(shell.ok(*options, "reduce", "full", "--when", when, "--json"))
+    assert [step["call"] for step in found["operations"]][-1] == "mprotect" and found["max_map_count"] is not None
+    assert found["goal"].startswith("errno ENOMEM") and "by the map limit" in found["goal"]
+    hole = json.loads(shell.ok(*options, "reduce", "full", "--when", "errno ENOMEM", "--json"))
+    assert hole["left"] == 1 and "by a hole in its range" in hole["goal"]
 
 
 @pytest.mark.parametrize(

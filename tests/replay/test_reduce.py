@@ -13,6 +13,7 @@ from vmastore.replay.isolate import isolate
 from vmastore.replay.memory import MemoryTrace
 from vmastore.replay.predicate import parse
 from vmastore.replay.reduce import AtGoal, Goal, KernelGoal, PredicateGoal, Reduced, reduce_trace
+from vmastore.replay.reduce.causes import HOLE, MAP_LIMIT, RLIMIT
 from vmastore.replay.reduce.goals import signature
 
 NEW, OLD = preset("6.18"), preset("6.12")
@@ -102,6 +103,26 @@ def test_the_map_limit_is_lowered() -> None:
     goal = PredicateGoal(parse("errno ENOMEM"), NEW)
     left = check(reduce_trace(made, goal, NEW), goal)
     assert len(left.events) <= 4 and left.header.config["max_map_count"] <= 3
+
+
+def test_the_reason_of_a_failure_is_kept() -> None:
+    """`errno ENOMEM` at the map limit stays there, though a later call fails so at a hole; and the other way."""
+    full = [anon(2 * n, 1) for n in range(60)]
+    at_limit, at_hole = protect(1002, 2, RO), protect(5000, 1, RO)
+    for first, second, reason, left_calls in (
+        (at_limit, at_hole, MAP_LIMIT, {"mmap"}),
+        (at_hole, at_limit, HOLE, {"mprotect"}),
+    ):
+        made = alone(trace(*full, anon(1000, 8), first, second, max_map_count=61))
+        goal = PredicateGoal(parse("errno ENOMEM"), NEW).reasoned(made)
+        assert goal.reason == reason and reason in goal.text()
+        left = check(reduce_trace(made, goal, NEW), goal)
+        assert {event.call for event in left.events} == left_calls
+    made = alone(trace(anon(0, 2), anon(2, 60), max_map_count=61, rlimits={"AS": 8 * PAGE}))
+    assert PredicateGoal(parse("errno ENOMEM"), NEW).reasoned(made).reason == RLIMIT
+    made = alone(trace(anon(0, 2), ("mremap", BASE, 2 * PAGE, PAGE, 8, 0)))
+    assert PredicateGoal(parse("errno EINVAL"), NEW).reasoned(made).reason == "mremap"
+    assert PredicateGoal(parse("splits"), NEW).reasoned(made).reason is None
 
 
 def test_work_is_bounded() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from vmastore.events import Event
@@ -11,7 +11,8 @@ from vmastore.mm.rules import RuleSet
 from vmastore.replay.bisect import differ
 from vmastore.replay.memory import MemoryTrace
 from vmastore.replay.predicate import Moment, Predicate
-from vmastore.replay.world import Outcome
+from vmastore.replay.reduce.causes import cause, may_be
+from vmastore.replay.world import Outcome, World
 
 Signature = tuple[object, ...]
 
@@ -28,10 +29,14 @@ class Goal(Protocol):
 
 @dataclass
 class PredicateGoal:
-    """A predicate holds after an event of the address space (of any, where a fork makes more)."""
+    """A predicate holds after an event of the address space (of any, where a fork makes more).
+
+    reason: where it holds of an event that failed, what made it fail (see causes.py); None: anything.
+    """
 
     predicate: Predicate
     rules: RuleSet
+    reason: str | None = None
 
     def hit(self, trace: MemoryTrace, events: Sequence[Event]) -> int | None:
         world = trace.world(self.rules)
@@ -46,12 +51,33 @@ class PredicateGoal:
             if every or mm.dirty or not n:
                 if mm.dirty:
                     mm.dirty.clear()
-                if test(Moment(mm, outcome)):
+                if test(Moment(mm, outcome)) and self._same(trace, events, n, outcome, world):
                     return n
         return None
 
+    def _same(self, trace: MemoryTrace, events: Sequence[Event], n: int, outcome: Outcome, world: World) -> bool:
+        """Whether the event failed, if it did, for the reason asked for."""
+        if self.reason is None:
+            return True
+        if not outcome.errno or not may_be(world, events[n], self.reason):
+            return False
+        return cause(trace, events, n, self.rules, outcome.errno) == self.reason
+
+    def reasoned(self, trace: MemoryTrace) -> PredicateGoal:
+        """This goal, with the reason of the first event of a trace at which it holds, if that fails."""
+        at = self.hit(trace, trace.events) if self.predicate.of_event else None
+        if at is None:
+            return self
+        world = trace.world(self.rules)
+        for event in trace.events[: at + 1]:
+            outcome = world.apply(event)
+        if not outcome.errno:
+            return self
+        return replace(self, reason=cause(trace, trace.events, at, self.rules, outcome.errno))
+
     def text(self) -> str:
-        return f"{self.predicate.text}, under {self.rules.name}"
+        why = f" by {self.reason}" if self.reason else ""
+        return f"{self.predicate.text}{why}, under {self.rules.name}"
 
 
 @dataclass
