@@ -28,24 +28,24 @@ def cause(trace: MemoryTrace, events: Sequence[Event], n: int, rules: RuleSet, e
     A limit is the cause if without it, at this very event, the call does not fail so.
     """
     event = events[n]
-    space = _before(trace, events, n, rules)
-    mm = space.mms.get(event.mm)
-    if mm is not None and mm.map_count + _NEAR >= mm.config.max_map_count:
+    world = _before(trace, events, n, rules)
+    mm = world.mm(event.mm)
+    if mm.map_count + _NEAR >= mm.config.max_map_count:
         mm.config.max_map_count = 1 << 40
-        if space.apply(event).errno != errno:
+        if world.apply(event).errno != errno:
             return MAP_LIMIT
-        space = _before(trace, events, n, rules)
-        mm = space.mms.get(event.mm)
-    if mm is not None and mm.rlimits:
+        world = _before(trace, events, n, rules)
+        mm = world.mm(event.mm)
+    if mm.rlimits:
         mm.rlimits = {}
-        if space.apply(event).errno != errno:
+        if world.apply(event).errno != errno:
             return RLIMIT
-        space = _before(trace, events, n, rules)
-    if event.errno and space.apply(event._replace(result=None, errno=0)).errno != errno:
-        return ANSWER
-    mm = _before(trace, events, n, rules).mms.get(event.mm)
-    if event.call in _NEEDS_ALL and mm is not None and not all(covered(mm, low, high) for low, high in spans(event)):
+        world = _before(trace, events, n, rules)
+        mm = world.mm(event.mm)
+    if event.call in _NEEDS_ALL and not all(covered(mm, low, high) for low, high in spans(event)):
         return HOLE
+    if event.errno and world.apply(event._replace(result=None, errno=0)).errno != errno:
+        return ANSWER
     return event.call
 
 
