@@ -69,6 +69,12 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
         move(0, 2, 2, 3, 20), write(20, 2), ("fork", 0, 2), write(20, 2), advise(20, 1, 4), write(20),
         unmap(20, 1), anon(20, 1), write(20),
     ],
+    "no-key": [anon(0, 4), ("pkey_mprotect", BASE + PAGE, PAGE, RO, -1), protect(1, 1, 3)],
+    "own-advice": [anon(0, 8), ("process_madvise", 3, [[BASE + PAGE, PAGE], [BASE + 4 * PAGE, 2 * PAGE]], 2, 10, 0)],
+    "remap": [
+        mapped(1, 0, 8, 3, 0x11, 0), ("remap_file_pages", BASE + 2 * PAGE, 2 * PAGE, 0, 6, 0),
+        ("remap_file_pages", BASE + 2 * PAGE, 2 * PAGE, 0, 2, 0), ("remap_file_pages", BASE, PAGE, 1, 0, 0),
+    ],
     "policy": [anon(0, 4), ("mbind", BASE, PAGE, 2, 1, 8, 0), ("mbind", BASE, 4 * PAGE, 0, None, 0, 0)],
     "lock-and-seal": [anon(0, 4), ("mlock2", BASE, PAGE, 1), ("munlock", BASE, PAGE),
         ("mseal", BASE, PAGE, 0), unmap(0, 2)],
@@ -96,7 +102,10 @@ def made(name: str, calls: list[tuple[Any, ...]], rules: RuleSet, **config: Any)
     mm, events = 1, [START]
     for call, *args in calls:
         file = args[4] if call == "mmap" and args[4] > 0 else _FILE.get(call)
-        events.append(Event(0, mm, 1, 1, None, call, tuple(args), None, 0, file))
+        result = None
+        if call == "process_madvise" and rules.process_madvise_self:  # the answer tells that it is the own mm
+            result = sum(length for _, length in args[1])
+        events.append(Event(0, mm, 1, 1, None, call, tuple(args), result, 0, file))
         mm += call == "fork"
     given = MemoryTrace(TraceHeader(name, "", "jsonl", config=config, faults="recorded"), FILES, numbered(events))
     given.events = answered(given, rules)
@@ -165,6 +174,16 @@ def test_random_programs_pass_here(seed: int, gcc: str, tmp_path: Path) -> None:
     """Sixty random calls, with forks among them."""
     rules = running()
     passes(compiled(gcc, export_c(build(walk(seed, rules), rules)), tmp_path))
+
+
+def test_calls_that_were_left_out_are_done_now() -> None:
+    """pkey_mprotect without a key, process_madvise of the own mm and remap_file_pages are in the program."""
+    rules = preset("6.18")
+    for name, text in (("no-key", "SYS_pkey_mprotect"), ("own-advice", "open_self()"), ("remap", "SYS_remap_file")):
+        built = build(made(name, CASES[name], rules), rules)
+        assert text in export_c(built) and not built.notes, name
+    calls = [anon(0, 2), ("pkey_mprotect", BASE, PAGE, RO, 1), unmap(0, 2)]
+    assert "protection keys" in build(made("key", calls, rules), rules).notes[0]
 
 
 def walk(seed: int, rules: RuleSet) -> MemoryTrace:

@@ -220,6 +220,18 @@ def _plain(program: Program, step: Step) -> list[str]:
     return [hex(n) for n in step.event.args]
 
 
+def _pkey_mprotect(program: Program, step: Step) -> list[str]:
+    return [*_mprotect(program, step), "-1"]
+
+
+def _process_madvise(program: Program, step: Step) -> list[str]:
+    """On the process itself, whose descriptor the program opens."""
+    _, pairs, _, advice, flags = step.event.args
+    parts = ", ".join(f"{{ (void *)({_addr(program, start)}), {_size(length)} }}" for start, length in pairs)
+    vector = f"(unsigned long)(const struct iovec[]){{ {parts} }}"
+    return ["open_self()", vector, str(len(pairs)), ADVICE.get(advice, str(advice)), str(flags)]
+
+
 def _mbind(program: Program, step: Step) -> list[str]:
     _, _, mode, mask, maxnode, flags = step.event.args
     pointer = "0" if mask is None else f"(unsigned long)&(unsigned long){{ {mask:#x}UL }}"
@@ -268,7 +280,10 @@ _WRITERS: dict[str, Callable[[Program, Step], list[str]]] = {
     "munmap": _range,
     "mprotect": _mprotect,
     "mremap": _mremap,
+    "pkey_mprotect": _pkey_mprotect,
     "madvise": _madvise,
+    "process_madvise": _process_madvise,
+    "remap_file_pages": _numbers,
     "mlock": _range,
     "mlock2": _numbers,
     "munlock": _range,
@@ -284,4 +299,4 @@ _WRITERS: dict[str, Callable[[Program, Step], list[str]]] = {
     "personality": _plain,
 }
 # system calls that older headers do not number
-_NUMBERS = {"mseal": "462", "set_mempolicy_home_node": "450"}
+_NUMBERS = {"mseal": "462", "set_mempolicy_home_node": "450", "process_madvise": "440"}

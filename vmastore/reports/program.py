@@ -25,10 +25,9 @@ MAX_STEPS = 2000  # a longer program is no reproducer
 MAX_LINES = 60_000  # expected lines in all
 _NOT_HERE = {
     "brk": "the heap is the program's own",
-    "pkey_mprotect": "protection keys are not modelled",
-    "remap_file_pages": "the call is deprecated",
-    "process_madvise": "whose address space it was about is not recorded",
 }
+# advice that process_madvise takes for the own address space alone: that it succeeded tells whose it was
+_OWN_ONLY = {0, 1, 2, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 22, 23, 24, 102, 103}
 _FILES = ("regular", "memfd", "zero", "uffd", "shm", "tmpfs", "shmem", "unknown")
 
 
@@ -122,6 +121,10 @@ def _impossible(event: Event, files: dict[int, FileInfo]) -> str | None:
         return f"it maps a file of kind {info.kind}"
     if event.call == "mmap" and event.args[3] & MAP_HUGETLB:
         return "huge pages have to be reserved"
+    if event.call == "pkey_mprotect" and event.args[3] != -1:
+        return "protection keys are not modelled"
+    if event.call == "process_madvise" and (event.args[1] is None or event.errno or event.args[3] not in _OWN_ONLY):
+        return "whose address space it was about is not known"
     return _NOT_HERE.get(event.call)
 
 

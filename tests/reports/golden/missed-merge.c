@@ -19,6 +19,7 @@
 #include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -80,6 +81,12 @@ __attribute__((unused)) static long call(long number, unsigned long a, unsigned 
 	long got = syscall(number, a, b, c, d, e, f);
 
 	return got == -1 ? -errno : got;
+}
+
+/* This process, for process_madvise; after a fork the child. */
+__attribute__((unused)) static int open_self(void)
+{
+	return or_skip((int)syscall(434 /* pidfd_open */, getpid(), 0), "pidfd_open");
 }
 
 static sigjmp_buf refused;
