@@ -170,6 +170,16 @@ def pick_mm(trace: StoredTrace, option: int | None, at: int) -> int:
     return pick_space(trace, option, at)
 
 
+def alive_at(trace: StoredTrace, mm: int | None, at: int) -> tuple[int, int]:
+    """The address space to look at, and the event: the last before it ends, where it has ended by `at`."""
+    number = pick_mm(trace, mm, at)
+    died = {row[0]: row[5] for row in trace.store.address_spaces(trace.info.trace)}.get(number)
+    if died is not None and died <= at:
+        note(f"address space {number} ends at event {died}; this is after event {died - 1}")
+        return number, died - 1
+    return number, at
+
+
 def state(
     trace: StoredTrace,
     at: int,
