@@ -72,6 +72,10 @@ def find(
     max_map_count: MaxMapOption = None,
     mm: MmOption = None,
     other_mm: Annotated[int | None, typer.Option("--other-mm", help="Address space of the other run.")] = None,
+    each: Annotated[
+        bool,
+        typer.Option("--each", help="Two runs: every address space, paired by its forks and execs."),
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -90,6 +94,8 @@ def find(
     asked = [when is not None, sql is not None, command is not None, other is not None, other_side]
     if sum(asked) > 1:
         raise InputError("bisect find answers one question: --when, --sql, --command, --against… or another run")
+    if each and other is None:
+        raise InputError("--each is about two runs", hint="bisect find GOOD BAD --each")
     if not any(asked) and not rule:
         raise InputError(
             "bisect find needs a question: --when PREDICATE, --sql QUERY, --against KERNEL or another run"
@@ -107,6 +113,11 @@ def find(
         if other is not None:
             that, until = open_target(opened, other)
             theirs = choose_rules(that.header, kernel, rule)
+            if each:
+                if mm is not None or other_mm is not None:
+                    raise InputError("--each looks at every address space: leave --mm and --other-mm out")
+                bisect_runs.each_space(trace, at, that, until, (rules, theirs), options, every, as_json)
+                return
             number = other_mm if other_mm is not None else mm if that.info.trace == trace.info.trace else None
             bisect_runs.two_runs(
                 _run(trace, at, mm, rules, options), _run(that, until, number, theirs, options), every, as_json

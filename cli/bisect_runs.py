@@ -10,7 +10,9 @@ from vmastore.cli.bisect_show import event_text, explain, outcome_text, side_dic
 from vmastore.cli.common import echo, echo_json
 
 if TYPE_CHECKING:
+    from vmastore.mm.rules import RuleSet
     from vmastore.replay.bisect import Comparison, Found, Parting, Run
+    from vmastore.replay.trace import StoredTrace
 
 _SAYS = {
     "calls": "the calls part",
@@ -35,6 +37,60 @@ def two_runs(a: Run, b: Run, every: bool, as_json: bool) -> None:
         _print(a, b, found, calls, outcomes, every)
     if not found.partings:
         raise typer.Exit(1)
+
+
+def each_space(
+    trace: StoredTrace,
+    at: int,
+    other: StoredTrace,
+    until: int,
+    rules: tuple[RuleSet, RuleSet],
+    options: dict[str, Any],
+    every: bool,
+    as_json: bool,
+) -> None:
+    """Compare every address space of a run with its like of the other; explain where the first of all parts.
+
+    Exit status 1 if all that are paired are alike and none is without its like.
+    """
+    from vmastore.replay.bisect import Run, compare
+    from vmastore.replay.bisect.spaces import pair
+
+    spaces = [
+        [row for row in t.store.address_spaces(t.info.trace) if row[4] <= max(stop, 1)]
+        for t, stop in ((trace, at), (other, until))
+    ]
+    paired = pair(*spaces)
+    runs = [(Run(trace, x, rules[0], at, options), Run(other, y, rules[1], until, options)) for x, y in paired.pairs]
+    found = [(a, b, compare(a, b)) for a, b in runs]
+    parted = [entry for entry in found if entry[2].partings]
+    first = min(parted, key=lambda entry: _first_seq(entry[2]), default=None)
+    alike = not (parted or paired.only_a or paired.only_b)
+    if as_json:
+        rows = [{"mms": [a.mm, b.mm], "matched": c.matched, "partings": len(c.partings)} for a, b, c in found]
+        document: dict[str, Any] = {"spaces": rows, "only_mms": [paired.only_a, paired.only_b], "found": None}
+        if first is not None:
+            a, b, c = first
+            document |= _document(a, b, c, c.first("calls", "mapping"), c.first("answer", "outcome"), every)
+        echo_json(document)
+    else:
+        for a, b, c in found:
+            says = "alike" if not c.partings else f"parts after {c.before} calls"
+            echo(f"{_name(a)} mm{a.mm} / {_name(b)} mm{b.mm}: {c.matched} calls in both, {says}")
+        for run, only in ((trace, paired.only_a), (other, paired.only_b)):
+            for mm in only:
+                echo(f"{run.header.name} mm{mm}: only there")
+        if first is not None:
+            a, b, c = first
+            echo(f"the first to part: mm{a.mm} / mm{b.mm}")
+            _print(a, b, c, c.first("calls", "mapping"), c.first("answer", "outcome"), every)
+    if alike:
+        raise typer.Exit(1)
+
+
+def _first_seq(found: Comparison) -> int:
+    first = found.partings[0]
+    return min((*first.a[:1], *first.b[:1]))
 
 
 def _print(a: Run, b: Run, found: Comparison, calls: Parting | None, outcomes: Parting | None, every: bool) -> None:
