@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sqlite3
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 from sortedcontainers import SortedDict
 
@@ -12,7 +13,10 @@ from benchmarks.stream import Call
 
 _COLUMNS = "seq INTEGER PRIMARY KEY, mm, pid, tid, ts, call, a0, a1, a2, a3, a4, a5, result, errno, line"
 _TABLE = f"CREATE TABLE event ({_COLUMNS})"
-_INSERT = f"INSERT INTO event VALUES ({','.join('?' * 15)})"
+_ROW = f"({','.join('?' * 15)})"
+_INSERT = f"INSERT INTO event VALUES {_ROW}"
+_BLOCK = 50  # rows a statement: a fifth faster than one
+_INSERT_BLOCK = f"INSERT INTO event VALUES {','.join([_ROW] * _BLOCK)}"
 
 
 _PADDING: list[tuple[None, ...]] = [(None,) * (6 - n) for n in range(7)]
@@ -72,6 +76,13 @@ def bare_rows(path: str, skip: int = 0) -> Iterator[tuple[object, ...]]:
             )
 
 
+def _blocks(rows: Iterator[tuple[object, ...]], rest: list[tuple[object, ...]]) -> Iterator[list[object]]:
+    """The values of each full block; the rows of the last, shorter one go into `rest`."""
+    while len(block := list(islice(rows, _BLOCK))) == _BLOCK:
+        yield list(chain.from_iterable(block))
+    rest += block
+
+
 def bare_import(path: str, database: str, skip: int = 0) -> int:
     """Insert the rows of a log: no index, no hash, no checks. Returns the events."""
     gc.disable()
@@ -79,8 +90,11 @@ def bare_import(path: str, database: str, skip: int = 0) -> int:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute(_TABLE)
+    rows = bare_rows(path, skip)
+    rest: list[tuple[object, ...]] = []
     with connection:
-        connection.executemany(_INSERT, bare_rows(path, skip))
+        connection.executemany(_INSERT_BLOCK, _blocks(rows, rest))
+        connection.executemany(_INSERT, rest)
     (count,) = connection.execute("SELECT count(*) FROM event").fetchone()
     connection.close()
     gc.enable()

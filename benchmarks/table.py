@@ -23,7 +23,7 @@ def number(value: float | None) -> str:
     """A figure as people read it."""
     if value is None:
         return ""
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:,.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:,.4g}"
 
 
 def _goal(goal: Goal, row: Row) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -183,6 +185,17 @@ def test_a_stale_compiled_engine_is_not_measured(tmp_path: Path, monkeypatch: py
     assert runner.stale() == ""
     (folder / "vma.py").write_text("other")
     assert "vma.py differs" in runner.stale()
+
+
+def test_the_other_build_is_measured_by_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of the asked sections come back; vmastore is the one of that folder."""
+    monkeypatch.setattr(runner, "COMPILED", tmp_path)
+    shutil.copytree(runner.ROOT / "vmastore", tmp_path / "vmastore", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "vmastore" / "version.py").write_text('VERSION = "of the other build"\n')
+    with pytest.raises(subprocess.CalledProcessError):  # it has no engine(), which the replay asks for
+        runner.compiled(True, ["replays"])
+    shutil.copy(runner.ROOT / "vmastore" / "version.py", tmp_path / "vmastore" / "version.py")
+    assert {row.key for row in runner.compiled(True, ["engine"])} == KEYS["engine"]
 
 
 def test_events_of_a_stream_keep_its_order() -> None:
