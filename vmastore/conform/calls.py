@@ -80,8 +80,8 @@ class Chooser:
         self.forks = 0
 
     def child(self, mm: int) -> Chooser:
-        """Calls for a child that a fork made: none of a userfaultfd, for the one that it inherits is its parent's."""
-        return Chooser(self.rng.randrange(1 << 30), uffd=False, mseal=self.mseal, shm=self.shm, mm=mm)
+        """Calls for a child that a fork made. Those of the userfaultfd that it inherits change its parent."""
+        return Chooser(self.rng.randrange(1 << 30), uffd=self.uffd, mseal=self.mseal, shm=self.shm, mm=mm)
 
     def next(self, lines: list[list[Any]]) -> Call:
         """The next call. Touches go only where they are permitted and nobody waits for them."""

@@ -52,6 +52,7 @@ def _random(kernel: Kernel, chooser: Chooser, count: int) -> None:
             if _fork(chooser.mm, args):
                 _random(kernel, chooser.child(number), _CHILD_CALLS)
                 _exit(number)
+            lines = arena()  # the child may have registered some of it
             continue
         lines = _step(kernel, chooser.mm, name, args)
 
@@ -66,6 +67,7 @@ def _repeat(kernel: Kernel, calls: list[list[Any]], mm: int) -> None:
             if _fork(mm, args):
                 _repeat(kernel, calls[n + 1 :], args[1])
                 _exit(args[1])
+            lines = arena()
         elif name != "fault" or touches(lines, args):
             lines = _step(kernel, mm, name, args)
 

@@ -151,6 +151,8 @@ def _run(name: str, facts: dict[str, Any], steps: list[dict[str, Any]]) -> Run:
     before = facts.get("baseline", [])
     run = Run(name, header, [])
     run.add("maps", ("baseline", len(before), None, before), None, 0)
+    if facts.get("uffd"):
+        run.add("userfaultfd", (1,), 9, 0, 9)  # the first process made it
     if facts.get("room") is not None:
         for call, args in fill_calls(facts["room"]):
             run.add(call, tuple(args), args[0], 0)
