@@ -44,8 +44,9 @@ def overlapping(column: str, first: str, last: str, levels: int) -> tuple[str, s
 
 
 def _ancestors(point: str, levels: int) -> str:
+    # the type said: PostgreSQL would take a small number for one of 32 bits, and shift it out
     rows = ", ".join(f"({level})" for level in range(levels + 1))
     return (
-        f"SELECT (2 * (p >> column1) + 1) << column1 FROM (SELECT ({point}) AS p) AS point"
+        f"SELECT (2 * (p >> column1) + 1) << column1 FROM (SELECT CAST({point} AS BIGINT) AS p) AS point"
         f" CROSS JOIN (VALUES {rows}) AS levels"
     )
