@@ -187,6 +187,8 @@ def test_ctrl_c_ends_the_query_on_the_server(server: Store) -> None:
                 pass  # each look waits for the server
             os.kill(os.getpid(), signal.SIGINT)
 
+        # what a shell starts in the background ignores the signal
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         query_goes_on = [True]
         watcher = threading.Thread(target=interrupt)
         watcher.start()
@@ -195,7 +197,8 @@ def test_ctrl_c_ends_the_query_on_the_server(server: Store) -> None:
                 query(server, "SELECT pg_sleep(1001)", timeout=60)
             finally:
                 query_goes_on.clear()
-        watcher.join()
+                watcher.join()
+                signal.signal(signal.SIGINT, before)
         assert sleepers() == 0
 
 
