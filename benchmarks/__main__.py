@@ -30,7 +30,7 @@ COMPILED = ROOT / "build" / "compiled"
 def long_traces(quick: bool, folder: Path) -> list[Row]:
     """Points in time and queries at 1 k and 65 k; bisection at 1 k, on the same trace."""
     found = []
-    for live in (1_000,) if quick else (1_000, 65_000):
+    for live in (1_000,) if quick else (1_000, points.FOR_65K):
         trace = points.filled(folder / f"long{live}.db", 10_000 if quick else 1_000_000, live)
         found += points.rows(trace, live, 10 if quick else 200)
         if live == 1_000:

@@ -27,7 +27,7 @@ from vmastore.cli.common import (
 from vmastore.errors import InputError
 
 if TYPE_CHECKING:
-    from vmastore.replay.bisect import Flip, Judge, Run, Side
+    from vmastore.replay.bisect import Flip, Judge, Run
     from vmastore.replay.trace import StoredTrace
 
 bisect = typer.Typer(
@@ -178,9 +178,8 @@ def _holds(
 
     name = trace.header.name
     side = engine.Side(rules, **options)
-    searched = None if every else engine.search(trace, side, judge, at)
-    found = _passed(trace, at, side, judge) if searched is None else [searched.flip]
-    first = next((flip for flip in found if flip.holds), None)
+    held = engine.first_held(trace, side, judge, at, every=every)
+    found, searched, first = held.flips, held.searched, held.first
     document: dict[str, Any] = {"found": None, "when": judge.text, "kernel": rules.name}
     listed = {"all": [_flip_dict(flip) for flip in found]} if every else {}
     if first is None:
@@ -206,15 +205,6 @@ def _holds(
             echo(f"  {_flip_text(name, flip)}")
     elif len(found) > 1:
         echo(f"  the answer changes {len(found)} times; this is the first time it holds (--all lists them)")
-
-
-def _passed(trace: StoredTrace, at: int, side: Side, judge: Judge) -> list[Flip]:
-    """Every flip, by looking at every event."""
-    from vmastore.bulk import bulk_work
-    from vmastore.replay.bisect import flips
-
-    with bulk_work():
-        return list(flips(side.world(trace), trace.events(1, at), judge))
 
 
 def _flip_dict(flip: Flip) -> dict[str, Any]:

@@ -59,13 +59,9 @@ def rule_sets(trace: StoredTrace, at: int, one: Side, two: Side, every: bool, as
 
     sides = [bisect.Side(side.rules, **side.options) for side in (one, two)]
     names = one.name(two), two.name(one)
-    found: list[Difference] = []
-    stored, seq = (False, None) if every else bisect.first_parted(trace, sides[0], sides[1])
-    if not stored:
-        found = _replayed(trace, at, sides, every)
-        seq = found[0].event.seq if found else None
+    seq, found, stored = bisect.first_decided(trace, sides[0], sides[1], at, every=every)
     method = "stored outcomes" if stored else "replay"
-    if seq is None or seq > at:
+    if seq is None:
         if as_json:
             echo_json({"found": None, "kernel": names[0], "against": names[1], "method": method})
         else:
@@ -80,16 +76,6 @@ def rule_sets(trace: StoredTrace, at: int, one: Side, two: Side, every: bool, as
     _show(trace.header.name, names, seen)
     if every:
         _list(trace.header.name, at, names, found)
-
-
-def _replayed(trace: StoredTrace, at: int, sides: list[Any], every: bool) -> list[Difference]:
-    from vmastore.bulk import bulk_work
-    from vmastore.replay.bisect import differences
-
-    worlds = [side.world(trace) for side in sides]
-    with bulk_work():
-        found = differences(worlds[0], worlds[1], trace.events(1, at))
-        return list(found) if every else [first for first in (next(found, None),) if first is not None]
 
 
 def _show(trace: str, names: tuple[str, str], seen: list[Found]) -> None:

@@ -68,7 +68,9 @@ class Command:
 
         world, _ = self.trace.at(seq, self.rules, **self.options)
         space = world.mms.get(self.mm)
-        return "" if space is None else maps_lines(observed(space))
+        text = "" if space is None else maps_lines(observed(space))
+        world.close()
+        return text
 
     def verdict(self, seq: int) -> Verdict:
         """What the command says of a state. Raises InputError where it stops the search."""

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import vmastore
+from vmastore.events import Event
+from vmastore.replay.trace import StoredTrace
 
 SAMPLE = Path(__file__).parent / "data" / "vmafuzz" / "all-6.1.jsonl.gz"
 
@@ -107,6 +109,34 @@ def test_bisect_explain_and_parting(db: vmastore.Database) -> None:
     parted = trace.parting("6.1", "6.18")
     assert parted is not None and 0 < parted.event.seq <= len(trace)
     assert trace.parting("6.1", "6.1") is None
+    for kernel in ("6.1", "6.18"):
+        trace.replay(kernel)
+    again = trace.parting("6.1", "6.18")  # from what the two replays have stored
+    assert again is not None and (again.event, again.what) == (parted.event, parted.what)
+    assert [o.cases for o in again.outcomes] == [o.cases for o in parted.outcomes]
+
+
+def test_bisect_from_snapshots_looks_at_few_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a replay is stored, the API finds the event as the command line does: without a pass over all."""
+    with vmastore.connect(tmp_path / "s.db", create=True) as db:
+        trace = db.create("long", release="6.18.44", config={"max_map_count": 1 << 20})
+        base, count = 1 << 40, 6000
+        maps = (base + n * 8192 for n in range(count))
+        trace.append(
+            Event(n, 1, 7, 7, None, "mmap", (addr, 4096, 3, 0x32, -1, 0), addr, 0) for n, addr in enumerate(maps, 1)
+        )
+        assert trace.bisect("map_count >= 4321") == 4321  # every event
+        trace.replay()
+        read: list[int] = []
+        events = type(trace.stored).events
+
+        def counted(self: StoredTrace, start: int = 1, stop: int | None = None) -> Iterator[Event]:
+            read.append((count if stop is None else stop) - start + 1)
+            return events(self, start, stop)
+
+        monkeypatch.setattr(StoredTrace, "events", counted)
+        assert trace.bisect("map_count >= 4321") == 4321
+        assert sum(read) <= 2000 < count
 
 
 def test_sql(db: vmastore.Database) -> None:

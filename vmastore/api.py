@@ -254,19 +254,28 @@ class Trace:
         return Verifier(self.stored.world(self.rules(kernel), faults=faults)).run(self.events())
 
     def bisect(self, predicate: str, mm: int | None = None, kernel: str | None = None) -> int | None:
-        """The first event after which a predicate holds (`map_count > 60000`), or None. Raises InputError."""
-        from vmastore.replay.bisect import PredicateJudge, flips
+        """The first event after which a predicate holds (`map_count > 60000`), or None. Raises InputError.
+
+        As `vmastore bisect find`: where the replay is stored, a few states from its snapshots are enough.
+        """
+        from vmastore.replay.bisect import PredicateJudge, Side, first_held
         from vmastore.replay.predicate import parse
 
         judge = PredicateJudge(parse(predicate), mm)
-        found = (flip for flip in flips(self.stored.world(self.rules(kernel)), self.events(), judge) if flip.holds)
-        first = next(found, None)
+        first = first_held(self.stored, Side(self.rules(kernel)), judge, len(self)).first
         return None if first is None else first.event.seq
 
     def parting(self, kernel: str, against: str) -> Parting | None:
-        """The first event that two rule sets decide differently, or None."""
-        from vmastore.replay.bisect import differences
+        """The first event that two rule sets decide differently, or None.
 
-        return next(
-            differences(self.stored.world(resolve(kernel)), self.stored.world(resolve(against)), self.events()), None
-        )
+        As `vmastore bisect find --against`: where both replays are stored, their outcomes tell.
+        """
+        from vmastore.replay.bisect import Difference, Side, differ, first_decided, look
+
+        one, two = (Side(resolve(name)) for name in (kernel, against))
+        seq, found, _ = first_decided(self.stored, one, two, len(self))
+        if seq is None or found:
+            return found[0] if found else None
+        seen = [look(self.stored, seq, side.rules) for side in (one, two)]
+        outcomes = seen[0].outcome, seen[1].outcome
+        return Difference(seen[0].event, outcomes, "outcome" if differ(*outcomes) else "vmas")

@@ -22,3 +22,15 @@ def bulk_work() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+@contextmanager
+def few_cycles() -> Iterator[None]:
+    """Keep the cycle collector off: for work that makes many objects, few of them garbage, and soon ends."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

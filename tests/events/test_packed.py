@@ -61,7 +61,7 @@ def test_recordings_come_out_as_they_went_in(path: Path) -> None:
     """Observed maps are not packed: they are asked for by the number of their event."""
     for source in open_traces(str(path)):
         events = list(source.events())
-        observed = {event.seq: pack_maps(event.args)[1] for event in events if event.call == "maps"}
+        observed = {event.seq: pack_maps(event.args)[2] for event in events if event.call == "maps"}
         packed = pack(events)
         assert exactly(unpack(packed, observed.__getitem__)) == exactly(events)
 

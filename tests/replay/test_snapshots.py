@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sqlite3
 from itertools import pairwise
@@ -13,6 +14,7 @@ from trace_walk import FILES, Walk, header
 from vmastore.events import Event
 from vmastore.importers.detect import open_traces
 from vmastore.mm.rules import RuleSet, preset
+from vmastore.mm.vma import Vma
 from vmastore.replay.bisect.part import differences
 from vmastore.replay.derive import derive
 from vmastore.replay.maps import observed
@@ -92,6 +94,28 @@ def test_the_view_of_lifetimes_shows_the_same(trace: StoredTrace) -> None:
             " AND (died_seq IS NULL OR died_seq > :n)"
         )
         assert sorted(query(trace.store, sql, {"n": seq})[1]) == shown, seq
+
+
+def test_a_closed_world_leaves_the_cycle_collector_nothing(trace: StoredTrace) -> None:
+    """Its VMAs, linked to one another, are let go at once; the collector is on again after a look at a moment."""
+    gc.collect()
+    before = sum(isinstance(thing, Vma) for thing in gc.get_objects())
+    gc.disable()
+    try:
+        world, _ = trace.at(COUNT, RULES)
+        held = sum(isinstance(thing, Vma) for thing in gc.get_objects()) - before
+        count, spaces = sum(mm.map_count for mm in world.mms.values()), len(world.mms)
+        assert held >= count > 0
+        world.close()
+        assert not world.mms
+        del world
+        left = sum(isinstance(thing, Vma) for thing in gc.get_objects()) - before
+        assert left <= held - count + 2 * spaces  # the two ends of each list
+        assert not gc.isenabled()  # as it was
+    finally:
+        gc.enable()
+    trace.at(1, RULES)
+    assert gc.isenabled()
 
 
 def test_other_rules_have_no_use_for_them(trace: StoredTrace, monkeypatch: pytest.MonkeyPatch) -> None:

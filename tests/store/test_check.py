@@ -16,8 +16,8 @@ from conftest import POSTGRESQL
 from postgres import copy_of
 
 from vmastore.errors import StoreError
-from vmastore.events import Event, TraceHeader
-from vmastore.store import open_store
+from vmastore.events import Event, FileInfo, TraceHeader
+from vmastore.store import Store, TraceInfo, open_store
 from vmastore.store.check import check_store
 from vmastore.store.schema import metadata
 
@@ -52,13 +52,16 @@ def sample(count: int = 60) -> list[Event]:
     return found
 
 
+FILES = [FileInfo(n, f"/usr/lib/ünï-{n}.so", "regular", True, None, "fe:00", n, 8192) for n in range(5, 60, 6)]
+
+
 @pytest.fixture(scope="module")
 def original(new_place: Callable[[], str]) -> str:
     """A sound store of one trace, closed: a single file, where it is one."""
     place = new_place()
     with open_store(place) as store:
         trace = store.create_trace(HEADER).trace
-        store.append(trace, sample())
+        store.append(trace, sample(), files=FILES)
         assert check_store(store) == ([], 60)
     if "://" not in place:
         with closing(sqlite3.connect(place)) as raw:
@@ -149,19 +152,32 @@ def test_a_thousand_flipped_bytes_of_event_rows_are_found(original: str, tmp_pat
     assert seen["found"] >= 990, seen  # harmless: a byte that SQLite does not read
 
 
+def everything(store: Store) -> tuple[list[Event], dict[int, FileInfo], TraceInfo]:
+    """What a trace says."""
+    return list(store.events(1)), store.files(1), store.trace(1)
+
+
 def test_a_thousand_changed_columns_are_found(copied: str) -> None:
-    """A bit of any column of an event, of its observed maps or of the names it uses, changed through SQL."""
+    """A bit of any column of an event, its observed maps, names and files or the header, changed through SQL."""
     rng = random.Random(7)
     harmless = 0
     with Behind(copied) as raw, open_store(copied) as store:
-        before = list(store.events(1))
+        before = everything(store)
         columns = [
             (table, column.name)
-            for table in ("event_t", "observed_t", "call_t", "site_t")
+            for table in ("event_t", "observed_t", "call_t", "site_t", "task_t", "file_t", "trace_t")
             for column in metadata.tables[table].columns
-            if column.name not in ("trace", "call", "site", "arg_names") or table == "event_t"
+            if column.name not in ("trace", "call", "site", "task") or table == "event_t"
         ]
-        keys = {"event_t": "trace, seq", "observed_t": "trace, seq", "call_t": "call", "site_t": "site"}
+        keys = {
+            "event_t": "trace, seq",
+            "observed_t": "trace, seq",
+            "call_t": "call",
+            "site_t": "site",
+            "task_t": "task",
+            "file_t": "trace, file",
+            "trace_t": "trace",
+        }
         for _ in range(100 if POSTGRESQL else 1000):
             table, column = rng.choice(columns)
             key = keys[table]
@@ -175,7 +191,7 @@ def test_a_thousand_changed_columns_are_found(copied: str) -> None:
                 continue
             problems, _ = check_store(store)
             if not problems:
-                assert list(store.events(1)) == before, (table, column, value, new)
+                assert everything(store) == before, (table, column, value, new)
                 harmless += 1
             again = dict(zip(key.split(", "), chosen[:-1], strict=True))
             if column in again:
@@ -216,9 +232,32 @@ def _flip(rng: random.Random, value: Any) -> Any:
         ),
         ("UPDATE event_t SET call = 99 WHERE seq = 8", "app: event 8: unknown call 99"),
         ("UPDATE event_t SET site = 99 WHERE seq = 8", "app: event 8: unknown call site 99"),
+        ("UPDATE event_t SET task = 99 WHERE seq = 8", "app: event 8: unknown thread 99"),
+        ("UPDATE task_t SET tid = 99 WHERE task = 1", "app: event 1: its hash does not follow"),
+        ("UPDATE trace_t SET base_ns = base_ns + 1", "app: event 1: its hash does not follow"),
         ("UPDATE call_t SET name = 'mmap2' WHERE name = 'mmap'", "app: event 1: its hash does not follow"),
         ("UPDATE observed_t SET payload = x'78' WHERE seq = 12", "app: event 12: the observed maps are not what was"),
         ("DELETE FROM observed_t WHERE seq = 12", "app: event 12: the observed maps are not what was stored"),
+        (
+            "UPDATE trace_t SET release = '6.1'",
+            "app: its header (name, source, kernel, configuration, …) is not what",
+        ),
+        (
+            "UPDATE trace_t SET config = '{\"ksm\": true}'",
+            "app: its header (name, source, kernel, configuration, …) is not what",
+        ),
+        (
+            "UPDATE trace_t SET faults = 'none'",
+            "app: its header (name, source, kernel, configuration, …) is not what",
+        ),
+        ("UPDATE file_t SET inode = 8 WHERE file = 5", "app: its files are not those that were stored"),
+        ("UPDATE file_t SET path = path || 'x' WHERE file = 5", "app: its files are not those that were stored"),
+        ("DELETE FROM file_t WHERE file = 11", "app: its files are not those that were stored"),
+        ("INSERT INTO file_t (trace, file, kind, origin) VALUES (1, 1, 'regular', 'open')", "app: its files are not"),
+        (
+            """UPDATE call_t SET arg_names = '["length","addr"]' WHERE name = 'munmap'""",
+            "call munmap: the names of its arguments are not what was stored",
+        ),
         ("INSERT INTO observed_t VALUES (1, 1, x'00')", "app: 11 observed maps are stored, the events name 10"),
         ("UPDATE address_space_t SET born_seq = 2 WHERE mm = 1", "app: address space 1 is (1, 7, None, 'attach', 2"),
         ("DELETE FROM address_space_t WHERE mm = 2", "app: address space 2 is None, its events make it (2, 9"),
@@ -227,7 +266,7 @@ def _flip(rng: random.Random, value: Any) -> Any:
 )
 def test_the_first_bad_event_is_named(copied: str, statement: str, says: str) -> None:
     """What was changed behind the store's back is told in a line."""
-    behind(copied, "INSERT INTO file_t (trace, file, kind, origin) VALUES (1, 1, 'regular', 'open')", statement)
+    behind(copied, statement)
     with open_store(copied) as store:
         problems, _ = check_store(store)
     assert any(problem.startswith(says) for problem in problems), problems
@@ -236,10 +275,13 @@ def test_the_first_bad_event_is_named(copied: str, statement: str, says: str) ->
 def test_an_event_in_the_middle_cannot_be_rewritten_with_its_hash(copied: str) -> None:
     """Who changes an event and computes its hash anew is found at the next one."""
     from vmastore.events.codec import chain
-    from vmastore.store.rows import COLUMNS
+    from vmastore.store.rows import PLAIN
 
-    behind(copied, "UPDATE event_t SET pid = 8 WHERE seq = 1")
-    (row,) = ask(copied, f"SELECT {COLUMNS} FROM event_t WHERE seq = 1")
+    behind(copied, "UPDATE event_t SET result = 8 WHERE seq = 1")
+    ((base,),) = ask(copied, "SELECT base_ns FROM trace_t")
+    ((mm, task, *rest),) = ask(copied, f"SELECT {PLAIN.replace('?', str(base or 0))} FROM event_t WHERE seq = 1")
+    (ids,) = ask(copied, f"SELECT pid, tid FROM task_t WHERE task = {task}")
+    row = (mm, *ids, *rest)
     behind(copied, f"UPDATE event_t SET hash = x'{chain(bytes(16), 1, 'mmap', row, None).hex()}' WHERE seq = 1")
     with open_store(copied) as store:
         assert check_store(store)[0][0].startswith("app: event 2: its hash does not follow")

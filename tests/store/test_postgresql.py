@@ -148,7 +148,7 @@ def test_a_changed_event_is_named(url: str) -> None:
         server.append(server.create_trace(TraceHeader("a", "a", "strace")).trace, [call(n) for n in range(1, 9)])
         with server.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE event_t DISABLE TRIGGER USER")
-            connection.exec_driver_sql("UPDATE event_t SET pid = 8 WHERE seq = 5")
+            connection.exec_driver_sql("UPDATE event_t SET errno = 8 WHERE seq = 5")
         assert check_store(server)[0] == ["a: event 5: its hash does not follow from what is stored"]
 
 

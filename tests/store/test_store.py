@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -121,7 +123,7 @@ def test_files_and_names(store: Store) -> None:
     assert error.value.hint == "known: app-2, app"
 
 
-@pytest.mark.parametrize("column", ["mm", "args", "result", "errno", "ts_ns", "source_line", "hash"])
+@pytest.mark.parametrize("column", ["mm", "args", "result", "errno", "ts", "line", "hash"])
 def test_a_changed_event_is_found(store: Store, column: str) -> None:
     """The chain names the first event that is not what was appended."""
     filled(store, 9)
@@ -253,3 +255,34 @@ def test_a_newer_schema_is_refused(store: Store) -> None:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreError, match="schema 9999, newer than this vmastore's"):
         open_store(store.engine.url.render_as_string())
+
+
+@pytest.mark.sqlite("its file")
+def test_an_event_takes_at_most_95_bytes(tmp_path: Path) -> None:
+    """With its hash, its thread, its time, its line and its offset, as an import of a log gives them."""
+    place, empty = tmp_path / "s.db", tmp_path / "empty.db"
+    with open_store(empty) as store:
+        store.create_trace(HEADER)
+    count, rng = 20_000, random.Random(5)
+    with open_store(place) as store:
+        trace = store.create_trace(HEADER).trace
+        for start in range(1, count, 5000):
+            store.append(trace, [_logged(seq, rng) for seq in range(start, start + 5000)])
+    sizes = []
+    for file in (place, empty):
+        with closing(sqlite3.connect(file)) as raw:
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        sizes.append(file.stat().st_size)
+    assert (sizes[0] - sizes[1]) / count <= 95
+
+
+def _logged(seq: int, rng: random.Random) -> Event:
+    """A call as a log of an allocator has it."""
+    addr, length = 0x7F0000000000 + (rng.randrange(1 << 20) << 12), rng.randrange(1, 64) << 12
+    tid = 70_000 + seq % 4
+    when, offset = 1_795_523_443_000_000_000 + seq * 13_577, seq * 97
+    if rng.random() < 0.4:
+        args, result = (0, length, 3, 34, -1, 0), addr
+        return Event(seq, 1, 70_000, tid, when, "mmap", args, result, 0, None, False, None, seq + 9, offset)
+    call, rest = rng.choice((("munmap", ()), ("mprotect", (1,)), ("madvise", (4,))))
+    return Event(seq, 1, 70_000, tid, when, call, (addr, length, *rest), 0, 0, None, False, None, seq + 9, offset)

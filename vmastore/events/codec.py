@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -21,6 +22,7 @@ NUMBERS: dict[tuple[type, ...], str] = {(int,) * n: "[" + ",".join(["%d"] * n) +
 UNSIGNED = {"mmap", "mremap", "brk", "shmat", "map_shadow_stack"}  # calls that return an address
 _HASHED = "\x1f".join(["%s"] * 14)
 blank = blake2b(digest_size=DIGEST).copy  # twice as fast as a new one
+_NO_LINES = blake2b(b"[[],[]]", digest_size=DIGEST).hexdigest()
 _TOP = 1 << 63
 _WRAP = 1 << 64
 Row = tuple[Any, ...]
@@ -85,19 +87,35 @@ def digest(previous: bytes, text: str) -> bytes:
     return state.digest()
 
 
-def pack_maps(args: tuple[Any, ...]) -> tuple[str, bytes]:
-    """(the args to store in the row, the payload) of a `maps` event: its lines go apart, compressed.
+def pack_maps(args: tuple[Any, ...]) -> tuple[str, str, bytes | None]:
+    """(the args that are hashed, those to store in the row, the payload) of a `maps` event.
 
-    The row keeps the digest of the payload, so that the chain covers it.
+    Its lines go apart, compressed: the payload. What is hashed has their digest, so that the chain covers them.
+    An observation of no lines, that nothing has changed, is stored without digest and payload.
     """
     kind, count, removed, added = args
+    if removed == [] and added == []:
+        short = encode_args((kind, count))
+        return whole_maps(short), short, None
     payload = json.dumps([removed, added], separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
-    digest = blake2b(payload, digest_size=DIGEST).hexdigest()
-    return encode_args((kind, count, digest)), zlib.compress(payload, 1)
+    shown = encode_args((kind, count, blake2b(payload, digest_size=DIGEST).hexdigest()))
+    return shown, shown, zlib.compress(payload, 1)
 
 
-def unpack_maps(args: list[Any], payload: bytes) -> tuple[Any, ...]:
-    """The arguments of a `maps` event. Raises ValueError if the payload is not the one hashed."""
+def whole_maps(args: str) -> str:
+    """The stored args of a `maps` event as they are hashed: with the digest, that of no lines where there is none."""
+    return args if args.endswith('"]') else f'{args[:-1]},"{_NO_LINES}"]'
+
+
+def unpack_maps(args: Sequence[Any], payload: bytes | None) -> tuple[Any, ...]:
+    """The arguments of a `maps` event (payload None: none is stored).
+
+    Raises ValueError if the payload is not the one hashed.
+    """
+    if payload is None:
+        if len(args) > 2 and args[2] != _NO_LINES:
+            raise ValueError("the observed maps are missing")
+        return args[0], args[1], [], []
     raw = zlib.decompress(payload)
     if blake2b(raw, digest_size=DIGEST).hexdigest() != args[2]:
         raise ValueError("the observed maps are not what was stored")

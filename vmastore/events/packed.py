@@ -70,7 +70,7 @@ def pack(events: Sequence[Event]) -> bytes:
     return b"".join((len(text).to_bytes(_HEAD, "little"), text, *columns.parts))
 
 
-def unpack(packed: bytes, maps_payload: Callable[[int], bytes]) -> list[Event]:
+def unpack(packed: bytes, maps_payload: Callable[[int], bytes | None]) -> list[Event]:
     """The events. maps_payload: the observed lines of a `maps` event by its number.
 
     Raises ValueError, KeyError, IndexError, TypeError or StopIteration where these are no packed events.
@@ -104,7 +104,7 @@ def _arguments(
     kinds: list[tuple[str, list[Iterable[Any]]]],
     order: list[int],
     seqs: range,
-    maps_payload: Callable[[int], bytes],
+    maps_payload: Callable[[int], bytes | None],
 ) -> list[tuple[Any, ...]]:
     """The arguments of each event. order: the kind (a call and how many arguments it has) of each."""
     ours = [zip(*columns, strict=False) if columns else repeat(()) for _, columns in kinds]

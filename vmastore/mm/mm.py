@@ -202,6 +202,23 @@ class Mm:
         self.index.fill([vma.vm_start for vma in vmas], vmas)
         self.map_count = len(vmas)
 
+    def close(self) -> None:
+        """Let all VMAs go at once, not when the cycle collector comes by: they are linked to one another.
+
+        The address space is empty then.
+        """
+        end = self.tail
+        vma = self.head.next
+        while vma is not end:
+            after = vma.next
+            vma.prev = vma.next = end
+            vma = after
+        self.head.next = end
+        end.prev = self.head
+        self.cached = end
+        self.index = VmaIndex()
+        self.map_count = 0
+
     def insert_below(self, vma: Vma, part: Vma) -> None:
         """Make `part` of vma's lower pages: it takes vma's place in the index, vma starts where it ends."""
         prev, start = vma.prev, part.vm_end

@@ -302,14 +302,14 @@ def _decode_mm(
     for name, value in values.items():
         setattr(mm, name, value)
     edges = list(accumulate(bounds))
-    vmas = list(map(Vma, edges[0::2], edges[1::2], map(attrs.__getitem__, attr_of)))
+    attributes = map(attrs.__getitem__, attr_of)
     if any(anon_of) or any(chain_of):
-        for vma, anon, kind in zip(vmas, anon_of, chain_of, strict=True):
-            vma.anon_vma = anons[anon]
-            if kind == 1:
-                vma.chain = (anons[anon],)
-            elif kind:
-                vma.chain = chains[kind - 2]
+        own = [(anon,) for anon in anons]  # the chain of its own anon_vma alone
+        many = [(), (), *chains]
+        chained = [own[n] if kind == 1 else many[kind] for n, kind in zip(anon_of, chain_of, strict=True)]
+        vmas = list(map(Vma, edges[0::2], edges[1::2], attributes, map(anons.__getitem__, anon_of), chained))
+    else:
+        vmas = list(map(Vma, edges[0::2], edges[1::2], attributes))
     world.env.open_offsets |= any(a.open_offset for a in attrs)
     if any(unsure):
         for vma, doubt in zip(vmas, unsure, strict=True):

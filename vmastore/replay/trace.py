@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
-from vmastore.bulk import bulk_work
+from vmastore.bulk import bulk_work, few_cycles
 from vmastore.events import Event, FileInfo, TraceHeader
 from vmastore.mm.rules import RuleSet
 from vmastore.replay.snapshots import Snapshots, basis_of, options_key
 from vmastore.replay.world import Outcome, World
 from vmastore.store import Store, TraceInfo
+
+_FEW = 20_000  # events: what they leave to the cycle collector is little
 
 
 class StoredTrace:
@@ -45,14 +47,16 @@ class StoredTrace:
         """The world after event `seq` (0: before the first), and that event's outcome.
 
         Costs one snapshot and the events after it where `derive` has stored the replay of the same
-        rules and options; else all events from the first.
+        rules and options; else all events from the first. Who looks at many moments in turn closes each
+        world (`World.close`): the next one then does not wait for the cycle collector.
         """
         world = self.world(rules, faults=faults, max_map_count=max_map_count)
         outcome = None
         if seq:
             snapshots = Snapshots(self, rules, options_key(faults, max_map_count))
-            with bulk_work():
+            with few_cycles():
                 done = snapshots.load(seq - 1, world)
+            with few_cycles() if seq - done <= _FEW else bulk_work():
                 broken = set(snapshots.broken)
                 for event in self.events(done + 1, seq):
                     outcome = world.apply(event)

@@ -121,6 +121,12 @@ class World:
         self.watch = False  # collect what changed in Mm.dirty
         self.oops = False
 
+    def close(self) -> None:
+        """Let all address spaces go, their VMAs at once (see Mm.close): for who looks at many worlds in turn."""
+        for mm in self.mms.values():
+            mm.close()
+        self.mms.clear()
+
     def mm(self, number: int) -> Mm:
         """The address space of that number, made at first sight."""
         found = self.mms.get(number)

@@ -9,15 +9,16 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from vmastore.events.codec import GENESIS, chain, decode_args, unpack_maps
+from vmastore.events.codec import GENESIS, chain, decode_args, unpack_maps, whole_maps
 from vmastore.events.types import Event
 from vmastore.events.upcasters import chained_name
-from vmastore.store.rows import COLUMNS
+from vmastore.store.rows import PLAIN
 from vmastore.store.schema import metadata
+from vmastore.store.seals import broken, broken_calls
 from vmastore.store.spaces import LIFE, AddressSpaces
 from vmastore.store.store import Store
 
-_EVENTS = f"SELECT seq,hash,{COLUMNS} FROM event_t WHERE trace=? ORDER BY seq"
+_EVENTS = f"SELECT seq,hash,{PLAIN} FROM event_t WHERE trace=? ORDER BY seq"
 
 
 def check_store(store: Store) -> tuple[list[str], int]:
@@ -80,13 +81,16 @@ def _traces(connection: Connection, problems: list[str]) -> int:
         calls = connection.exec_driver_sql("SELECT call, name, version FROM call_t")
         names = {number: (name, chained_name(name, version)) for number, name, version in calls}
         sites = {row[0]: row[1] for row in connection.exec_driver_sql("SELECT site, text FROM site_t")}
-        heads = connection.exec_driver_sql("SELECT trace, name, head_seq, head_hash FROM trace_t").fetchall()
+        tasks = {row[0]: (row[1], row[2]) for row in connection.exec_driver_sql("SELECT task, pid, tid FROM task_t")}
+        heads = connection.exec_driver_sql("SELECT trace, name, head_seq, head_hash, base_ns FROM trace_t").fetchall()
     except SQLAlchemyError as error:
-        problems.append(f"the names of calls, call sites or traces cannot be read: {getattr(error, 'orig', error)}")
+        problems.append(
+            f"the names of calls, call sites, threads or traces cannot be read: {getattr(error, 'orig', error)}"
+        )
         return 0
     total = 0
-    for trace, name, head_seq, head_hash in heads:
-        checked = Chain(trace, names, sites)
+    for trace, name, head_seq, head_hash, base in heads:
+        checked = Chain(trace, base, names, sites, tasks)
         problem = checked.run(connection)
         total += checked.events
         if problem is None and checked.events != head_seq:
@@ -94,17 +98,31 @@ def _traces(connection: Connection, problems: list[str]) -> int:
         elif problem is None and (head_hash or GENESIS) != checked.last:
             problem = f"event {head_seq}: its hash is not the one that the trace ends with"
         found = [problem] if problem is not None else checked.implied(connection)
+        try:
+            found += broken(connection, trace)
+        except SQLAlchemyError as error:
+            found.append(f"its header or its files cannot be read: {getattr(error, 'orig', error)}")
         problems += [f"{name}: {text}" for text in found]
+    problems += broken_calls(connection)
     return total
 
 
 class Chain:
     """One trace, read from its first event: `events` that follow on each other, the `last` hash."""
 
-    def __init__(self, trace: int, names: dict[int, tuple[str, str]], sites: dict[int, str]) -> None:
+    def __init__(
+        self,
+        trace: int,
+        base: int | None,
+        names: dict[int, tuple[str, str]],
+        sites: dict[int, str],
+        tasks: dict[int, tuple[int, int]],
+    ) -> None:
         self.trace = trace
+        self.base = base
         self.names = names
         self.sites = sites
+        self.tasks = tasks
         self.events = 0
         self.last = GENESIS
         self.spaces = AddressSpaces()
@@ -113,7 +131,7 @@ class Chain:
     def run(self, connection: Connection) -> str | None:
         """The first problem, None: the chain is whole."""
         try:
-            for row in connection.exec_driver_sql(_EVENTS, (self.trace,)):
+            for row in connection.exec_driver_sql(_EVENTS, (self.base, self.trace)):
                 problem = self._event(connection, row[0], row[1], tuple(row[2:]))
                 if problem is not None:
                     return problem
@@ -121,7 +139,10 @@ class Chain:
             return f"event {self.events + 1} cannot be read: {getattr(error, 'orig', error)}"
         return None
 
-    def _event(self, connection: Connection, seq: Any, stored: Any, row: tuple[Any, ...]) -> str | None:
+    def _event(self, connection: Connection, seq: Any, stored: Any, kept: tuple[Any, ...]) -> str | None:
+        if kept[1] not in self.tasks:
+            return f"event {seq}: unknown thread {kept[1]}"
+        row = (kept[0], *self.tasks[kept[1]], *kept[2:])
         if seq != self.events + 1:
             return f"event {self.events + 1} is missing"
         if row[4] not in self.names:
@@ -129,11 +150,14 @@ class Chain:
         call, hashed = self.names[row[4]]
         if row[10] is not None and row[10] not in self.sites:
             return f"event {seq}: unknown call site {row[10]}"
+        if call == "maps":
+            row = (*row[:5], whole_maps(row[5]), *row[6:])
         if chain(self.last, seq, hashed, row, self.sites.get(row[10])) != stored:
             return f"event {seq}: its hash does not follow from what is stored"
         if call == "maps":
-            self._observed += 1
-            if not self._payload_sound(connection, seq, row[5]):
+            lines = json.loads(kept[4])[2:] != []
+            self._observed += lines
+            if lines and not self._payload_sound(connection, seq, row[5]):
                 return f"event {seq}: the observed maps are not what was stored"
         if row[0] not in self.spaces.born or call in LIFE:
             self.spaces.note(Event(seq, row[0], row[1], row[2], None, call, decode_args(row[5]), row[6], row[7]))

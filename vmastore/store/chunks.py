@@ -59,7 +59,7 @@ def chunks(connection: Connection, trace: int, start: int = 1, stop: int = 1 << 
 
 
 def load(
-    connection: Connection, trace: int, chunk: Chunk, maps_payload: Callable[[int], bytes]
+    connection: Connection, trace: int, chunk: Chunk, maps_payload: Callable[[int], bytes | None]
 ) -> list[Event] | None:
     """Its events; None: it is damaged."""
     row = connection.exec_driver_sql(_PAYLOAD, (trace, chunk.first)).fetchone()
@@ -81,7 +81,7 @@ def read(
     start: int,
     stop: int,
     rows: Callable[[int, int], Iterator[list[Event]]],
-    maps_payload: Callable[[int], bytes],
+    maps_payload: Callable[[int], bytes | None],
 ) -> Iterator[list[Event]]:
     """The events from start to stop in lists: from chunks where there are sound ones, else from `rows`."""
     at = start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from types import TracebackType
 
 from sqlalchemy import Connection, Engine
@@ -63,5 +64,5 @@ class Guarded:
             self._context.__exit__(kind, value, trace)
         except DatabaseError as error:
             raise explain(self.engine, error) from None
-        if isinstance(value, DatabaseError):
+        if isinstance(value, DatabaseError | sqlite3.Error):
             raise explain(self.engine, value) from None

@@ -12,10 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from vmastore.store.engine import run
 from vmastore.store.rows import COLUMNS
 
 # rows of two shapes, told apart by their length: (seq, what these name, hash), in this order
-PLAIN = "mm,pid,tid,ts_ns,call,args,result,source_line,source_offset"  # errno 0, no file, call site or injection
+PLAIN = "mm,task,ts,call,args,result,line,source_offset"  # errno 0, no file, call site or injection
 _EMPTY = {PLAIN: ("errno,file,injected,site", "0,NULL,0,NULL")}  # columns that a shape leaves out, their values
 _SHAPES = {len(columns.split(",")) + 2: columns for columns in (PLAIN, COLUMNS)}
 _BLOCK = 50  # rows a statement: SQLite before 3.32 takes at most 999 values
@@ -25,13 +26,13 @@ def insert_events(connection: Connection, trace: int, rows: Sequence[tuple[Any, 
     """Insert the rows of `event_rows` in their order."""
     together = _BLOCK if connection.dialect.name == "sqlite" else 1  # psycopg sends many rows at once by itself
     for width, found in groupby(rows, len):
-        run = list(found)
-        whole = len(run) // together * together if together > 1 else 0
+        alike = list(found)
+        whole = len(alike) // together * together if together > 1 else 0
         if whole:
-            blocks = [tuple(chain.from_iterable(run[at : at + together])) for at in range(0, whole, together)]
-            connection.exec_driver_sql(_statement(trace, width, together), blocks)
-        if run[whole:]:
-            connection.exec_driver_sql(_statement(trace, width, 1), run[whole:])
+            blocks = [tuple(chain.from_iterable(alike[at : at + together])) for at in range(0, whole, together)]
+            run(connection, _statement(trace, width, together), blocks)
+        if alike[whole:]:
+            run(connection, _statement(trace, width, 1), alike[whole:])
 
 
 @lru_cache(maxsize=16)

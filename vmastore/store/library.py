@@ -148,14 +148,14 @@ ORDER BY h.born_seq LIMIT :limit""",
     "layout": Query(
         "What did the address space look like at its peak, or after an event?",
         f"""SELECT mm, hex_addr(vm_start) AS vm_start, hex_addr(vm_end) AS vm_end, perms, pgoff, name, born_seq
-FROM {_ALIVE} ORDER BY mm, length(hex_addr(vm_start)), 2""",
+FROM {_ALIVE} v ORDER BY +v.mm, v.vm_start < 0, v.vm_start""",  # + keeps SQLite from the index of all lifetimes
         _MOMENT,
         _PEAK,
     ),
     "changes": Query(
         "What is not the same after two events?",
         """SELECT change, mm, hex_addr(vm_start) AS vm_start, hex_addr(vm_end) AS vm_end, perms, name
-FROM vma_diff(:trace, :a, :b) ORDER BY mm, length(hex_addr(vm_start)), 3, change DESC""",
+FROM vma_diff(:trace, :a, :b) d ORDER BY mm, d.vm_start < 0, d.vm_start, change DESC""",
         {**_TRACE, "a": "an event", "b": "another, -1: the last"},
         {"a": 0, "b": -1},
     ),

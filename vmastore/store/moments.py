@@ -19,6 +19,9 @@ COLUMNS = tuple(name for name, _, _ in _VMAS.columns)
 _COLUMNS = ", ".join(f'{expression} AS "{name}"' for name, expression, _ in _VMAS.columns)
 SHOWN = ("mm", "vm_start", "vm_end", "perms", "vm_flags", "pgoff", "path", "name")
 _SHOWN = ", ".join(SHOWN)
+_OF_V = {name: expression for name, expression, _ in _VMAS.columns}
+_SHOWN_OF_U = ", ".join(f"{_OF_V[name].replace('v.', 'u.')} AS {name}" for name in SHOWN)
+_STORED = ", ".join(f"v.{name}" for name in SHOWN if _OF_V[name] == f"v.{name}")  # but perms, which vm_flags tell
 _FROM = "FROM replay_t r CROSS JOIN vma_t v WHERE v.replay = r.replay"
 _PAGE_MASK = (1 << PAGE_LEVELS) - 1
 _NARROW = 1000  # events: a range of time that is searched by time, whatever its addresses
@@ -48,12 +51,24 @@ def alive(replay: str, seq: str) -> str:
     )
 
 
-def differing(one: str, two: str) -> str:
-    """SQL: the VMAs that two selections of `vmas` do not share, with the `change` from the first to the second."""
-    one, two = (f"SELECT {_SHOWN} FROM ({rows}) AS alive" for rows in (one, two))
+def differing(replay: str, a: str, b: str) -> str:
+    """SQL: the VMAs that one replay does not have alike after events a and b (all SQL expressions): `change`, SHOWN.
+
+    A lifetime that holds both moments is the same in both: only the others are compared, by what is stored.
+    """
+    gone, come = _alone(replay, a, b), _alone(replay, b, a)
     return (
-        f"SELECT '-' AS change, * FROM ({one} EXCEPT {two}) AS gone"
-        f" UNION ALL SELECT '+' AS change, * FROM ({two} EXCEPT {one}) AS come"
+        f"SELECT u.change, {_SHOWN_OF_U} FROM (SELECT '-' AS change, * FROM ({gone} EXCEPT {come}) AS gone"
+        f" UNION ALL SELECT '+' AS change, * FROM ({come} EXCEPT {gone}) AS come) AS u"
+    )
+
+
+def _alone(replay: str, seq: str, other: str) -> str:
+    """SQL: the stored columns of SHOWN, of the lifetimes that hold one moment and not the other."""
+    return (
+        f"SELECT {_STORED} {_FROM} AND r.replay = {replay} AND {holding('v.seq_node', seq, SEQ_LEVELS)}"
+        f" AND v.born_seq <= {seq} AND (v.died_seq IS NULL OR v.died_seq > {seq})"
+        f" AND (v.born_seq > {other} OR v.died_seq <= {other})"
     )
 
 
@@ -90,7 +105,7 @@ def _at(trace: str, seq: str, kernel: str = "NULL") -> str:
 
 
 def _diff(trace: str, a: str, b: str, kernel: str = "NULL") -> str:
-    return differing(_at(trace, a, kernel), _at(trace, b, kernel))
+    return differing(f"replay_of({trace}, {kernel})", *(f"seq_of({trace}, {seq})" for seq in (a, b)))
 
 
 def _history(trace: str, addr: str, kernel: str = "NULL") -> str:

@@ -191,7 +191,7 @@ def _table_functions() -> tuple[_Table, ...]:
             ("bigint", "bigint"),
             ("change", *SHOWN),
             two_moments,
-            differing(alive("of_replay", "a_seq"), alive("of_replay", "b_seq")),
+            differing("of_replay", "a_seq", "b_seq"),
         ),
         _Table("vma_history", ("address",), COLUMNS, _BY_TRACE.format(3), held("of_replay", "$2")),
         _Table(

@@ -48,6 +48,9 @@ trace_t = Table(
     Column("complete", Integer, nullable=False, comment="0 while an import has not come to its end"),
     Column("head_seq", Integer, nullable=False, comment="number of its last event, 0 none"),
     Column("head_hash", LargeBinary, comment="hash of its last event: a cut tail is found"),
+    Column("base_ns", BigInteger, comment="time of its first event that has one, ns since the epoch"),
+    Column("header_hash", LargeBinary, comment="blake2b-128 of its header: a changed one is found"),
+    Column("files_hash", LargeBinary, comment="sum of the blake2b-128 of its rows in file_t"),
 )
 
 about_t = Table(
@@ -64,6 +67,7 @@ call_t = Table(
     Column("name", Text, nullable=False, comment="the kernel's name of the call"),
     Column("arg_names", Text, nullable=False, comment="JSON array: names of its arguments, in order"),
     Column("version", Integer, nullable=False, server_default="1", comment="version of its arguments"),
+    Column("hash", LargeBinary, comment="blake2b-128 of its name, version and arg_names"),
     UniqueConstraint("name", "version"),
 )
 
@@ -74,15 +78,23 @@ site_t = Table(
     Column("text", Text, nullable=False, unique=True, comment="stack frames, innermost first"),
 )
 
+task_t = Table(
+    "task_t",
+    metadata,
+    Column("task", Integer, primary_key=True, comment="number of the thread"),
+    Column("pid", Integer, nullable=False, comment="its process"),
+    Column("tid", Integer, nullable=False, comment="the id that the log prints"),
+    UniqueConstraint("pid", "tid"),
+)
+
 event_t = Table(
     "event_t",
     metadata,
     Column("trace", Integer, ForeignKey("trace_t.trace"), primary_key=True, comment="its trace"),
     Column("seq", Integer, primary_key=True, autoincrement=False, comment="gap-free number in the trace, from 1"),
     Column("mm", Integer, nullable=False, comment="address space"),
-    Column("pid", Integer, nullable=False, comment="process"),
-    Column("tid", Integer, nullable=False, comment="thread"),
-    Column("ts_ns", BigInteger, comment="completion time, ns since the epoch"),
+    Column("task", Integer, ForeignKey("task_t.task"), nullable=False, comment="process and thread"),
+    Column("ts", BigInteger, comment="completion time, ns since its trace's base_ns"),
     Column("call", Integer, ForeignKey("call_t.call"), nullable=False, comment="the call"),
     Column("args", Text, nullable=False, comment="JSON array of the arguments; maps: see observed_t"),
     Column("result", BigInteger, comment="return value, as signed 64 bits; NULL when it failed"),
@@ -90,9 +102,9 @@ event_t = Table(
     Column("file", Integer, comment="open file description"),
     Column("injected", Integer, nullable=False, comment="1: strace made the result up"),
     Column("site", Integer, ForeignKey("site_t.site"), comment="call site"),
-    Column("source_line", Integer, comment="line of the source, from 1"),
+    Column("line", Integer, comment="line of the source, from 1, less seq"),
     Column("source_offset", BigInteger, comment="byte offset of that line"),
-    Column("hash", LargeBinary, nullable=False, comment="blake2b-128 of the row and of the hash before it"),
+    Column("hash", LargeBinary, nullable=False, comment="blake2b-128 of the event and of the hash before it"),
     sqlite_with_rowid=False,
 )
 

@@ -10,11 +10,18 @@ from typing import Any
 from sqlalchemy import Connection
 
 from vmastore.events.types import Event
+from vmastore.store.engine import run
 
 _FORKS = {"fork", "clone", "clone3", "vfork"}
 _EXECS = {"execve", "execveat"}
 LIFE = _FORKS | _EXECS | {"exit"}  # the calls that begin or end an address space
 _COLUMNS = "pid,parent_mm,origin,born_seq,died_seq,events"
+_FIND = f"SELECT {_COLUMNS} FROM address_space_t WHERE trace=? AND mm=?"
+_WRITE = (
+    f"INSERT INTO address_space_t (trace,mm,{_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)"
+    " ON CONFLICT (trace, mm) DO UPDATE SET pid=excluded.pid, parent_mm=excluded.parent_mm,"
+    " origin=excluded.origin, born_seq=excluded.born_seq, died_seq=excluded.died_seq, events=excluded.events"
+)
 _PID, _ORIGIN, _DIED = 0, 2, 4  # positions in _COLUMNS
 
 
@@ -48,9 +55,7 @@ class AddressSpaces:
     def _get(self, mm: int) -> list[Any] | None:
         found = self.born.get(mm)
         if found is None and mm and self._connection is not None:
-            row = self._connection.exec_driver_sql(
-                f"SELECT {_COLUMNS} FROM address_space_t WHERE trace=? AND mm=?", (self._trace, mm)
-            ).fetchone()
+            row = run(self._connection, _FIND, (self._trace, mm)).fetchone()
             if row is not None:
                 found = self.born[mm] = list(row)
         return found
@@ -76,13 +81,7 @@ class AddressSpaces:
         """Store them."""
         rows = [(self._trace, *row) for row in self.rows()]
         if rows and self._connection is not None:
-            self._connection.exec_driver_sql(
-                f"INSERT INTO address_space_t (trace,mm,{_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)"
-                " ON CONFLICT (trace, mm) DO UPDATE SET pid=excluded.pid, parent_mm=excluded.parent_mm,"
-                " origin=excluded.origin, born_seq=excluded.born_seq, died_seq=excluded.died_seq,"
-                " events=excluded.events",
-                rows,
-            )
+            run(self._connection, _WRITE, rows)
 
 
 def remake(connection: Connection, trace: int, events: Iterable[Event]) -> None:

@@ -15,25 +15,21 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError, DataError, OperationalError
 
 from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
-from vmastore.events.codec import GENESIS, clean
+from vmastore.events.codec import GENESIS
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.events.upcasters import Step, steps_from
 from vmastore.store import chunks, migrate
-from vmastore.store.engine import check_file, make_engine, named, scan, stamp, to_url, writable
+from vmastore.store.engine import check_file, make_engine, named, run, scan, stamp, to_url, writable
+from vmastore.store.files import read_files, write_files
 from vmastore.store.guard import Guarded, explain, unfit
 from vmastore.store.insert import insert_events
 from vmastore.store.postgresql import analyze, read_only
 from vmastore.store.reading import SELECT, event_chunks
-from vmastore.store.rows import Names, event_rows
+from vmastore.store.rows import Names, Tasks, event_rows
+from vmastore.store.seals import seal_header
 from vmastore.store.spaces import AddressSpaces
 
 BATCH = 5_000  # events a transaction
-_FILE = (
-    "INSERT INTO file_t (trace,file,path,kind,readable,writable,dev,inode,size,origin,flags)"
-    " VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (trace, file) DO UPDATE SET path=excluded.path, kind=excluded.kind,"
-    " readable=excluded.readable, writable=excluded.writable, dev=excluded.dev, inode=excluded.inode,"
-    " size=excluded.size, origin=excluded.origin, flags=excluded.flags"
-)
 
 
 class TraceInfo(NamedTuple):
@@ -44,6 +40,14 @@ class TraceInfo(NamedTuple):
     events: int
     complete: bool
     created_at: str
+
+
+class _Head(NamedTuple):
+    """Where a trace ends: its last event, that one's hash, what its times are the difference from."""
+
+    version: int
+    hash: bytes
+    base: int | None
 
 
 def open_store(place: str | Path, *, create: bool = True) -> Store:
@@ -122,9 +126,9 @@ class Store:
                         f"{header.source}: it is trace {row[0]} already", hint="another program is importing it"
                     )
             name = self._free_name(connection, header.name)
-            connection.exec_driver_sql(
+            made = connection.exec_driver_sql(
                 "INSERT INTO trace_t (name,source,format,release,version,config,faults,note,source_key,"
-                "created_at,complete,head_seq) VALUES (?,?,?,?,?,?,?,?,?,?,0,0)",
+                "created_at,complete,head_seq) VALUES (?,?,?,?,?,?,?,?,?,?,0,0) RETURNING trace",
                 (
                     name,
                     header.source,
@@ -138,6 +142,7 @@ class Store:
                     datetime.now(UTC).isoformat(timespec="seconds"),
                 ),
             )
+            seal_header(connection, made.scalar_one())
         return self.trace(name)
 
     def _free_name(self, connection: Connection, wanted: str) -> str:
@@ -154,6 +159,7 @@ class Store:
                 "UPDATE trace_t SET release=?, version=?, config=?, faults=?, note=? WHERE trace=?",
                 (header.release, header.version, json.dumps(header.config), header.faults, header.note, trace),
             )
+            seal_header(connection, trace)
 
     def traces(self) -> list[TraceInfo]:
         """All traces, oldest first."""
@@ -204,14 +210,15 @@ class Store:
         """
         try:
             with self._write() as connection:
-                version, previous = self._head(connection, trace)
+                head = self._head(connection, trace)
+                version = head.version
                 if key is not None:
                     done = self._appended(connection, trace, key, events)
                     if done is not None:
                         return done
                 if expected_version is not None and version != expected_version:
                     raise ConcurrencyError(f"trace {trace} is at event {version}, not at {expected_version}")
-                last = self._append(connection, trace, version, previous, events, files)
+                last = self._append(connection, trace, head, events, files)
                 if key is not None:
                     connection.exec_driver_sql(
                         "INSERT INTO append_t VALUES (?,?,?,?)", (trace, key, version + 1, last)
@@ -232,7 +239,8 @@ class Store:
         previous = self._hash(connection, trace, first - 1)
         same = len(events) == last - first + 1 and (not events or events[0].seq == first)
         if same and events:
-            rows, _ = event_rows(connection, self._names, trace, first - 1, previous, events, AddressSpaces())
+            spaces = AddressSpaces()
+            rows, _ = event_rows(connection, self._names, trace, first - 1, previous, 0, events, spaces)
             same = rows[-1][-1] == self._hash(connection, trace, last)
         if not same:
             raise StoreError(f"trace {trace}: the key {key!r} is that of events {first} to {last}, which are others")
@@ -245,38 +253,39 @@ class Store:
         found = connection.exec_driver_sql("SELECT hash FROM event_t WHERE trace=? AND seq=?", (trace, seq))
         return bytes(found.scalar_one())
 
-    def _head(self, connection: Connection, trace: int) -> tuple[int, bytes]:
-        row = connection.exec_driver_sql(
-            "SELECT seq, hash FROM event_t WHERE trace=? ORDER BY seq DESC LIMIT 1", (trace,)
-        ).fetchone()
-        return (0, GENESIS) if row is None else (row[0], row[1])
+    def _head(self, connection: Connection, trace: int) -> _Head:
+        row = run(connection, "SELECT head_seq, head_hash, base_ns FROM trace_t WHERE trace=?", (trace,)).fetchone()
+        return _Head(0, GENESIS, None) if row is None else _Head(row[0], bytes(row[1] or GENESIS), row[2])
 
     def _append(
         self,
         connection: Connection,
         trace: int,
-        version: int,
-        previous: bytes,
+        head: _Head,
         events: Sequence[Event],
         files: Sequence[FileInfo],
     ) -> int:
+        version, previous, base = head
+        if base is None:
+            base = next((event.ts_ns for event in events if event.ts_ns is not None), None)
         spaces = AddressSpaces(connection, trace)
-        rows, observed = event_rows(connection, self._names, trace, version, previous, events, spaces)
+        rows, observed = event_rows(connection, self._names, trace, version, previous, base or 0, events, spaces)
         version += len(rows)
         if rows:
             try:
                 insert_events(connection, trace, rows)
+                run(
+                    connection,
+                    "UPDATE trace_t SET head_seq=?, head_hash=?, base_ns=? WHERE trace=?",
+                    (version, rows[-1][-1], base, trace),
+                )
             except (OverflowError, DataError) as error:
                 raise StoreError(
                     f"events {events[0].seq} to {version}: {unfit(error)}", hint="nothing was stored"
                 ) from None
-            connection.exec_driver_sql(
-                "UPDATE trace_t SET head_seq=?, head_hash=? WHERE trace=?", (version, rows[-1][-1], trace)
-            )
         if observed:
             connection.exec_driver_sql("INSERT INTO observed_t VALUES (?,?,?)", observed)
-        if files:
-            connection.exec_driver_sql(_FILE, [(trace, *_storable(f)) for f in files])
+        write_files(connection, trace, files)
         spaces.count(events)
         spaces.write()
         return version
@@ -326,6 +335,7 @@ class Store:
         if key is not None and self.by_source(key) is None:
             with self._write() as connection:
                 connection.exec_driver_sql("UPDATE trace_t SET source_key=? WHERE trace=?", (key, info.trace))
+                seal_header(connection, info.trace)
         return self.trace(info.header.name)
 
     def _finish(self, trace: int, reader: Any) -> None:
@@ -334,11 +344,10 @@ class Store:
             skips = [(trace, n, *skip) for n, skip in enumerate(reader.skips())]
             if skips:
                 connection.exec_driver_sql("INSERT INTO skip_t VALUES (?,?,?,?,?,?,?)", skips)
-            files = [(trace, *_storable(f)) for f in reader.files]
-            if files:
-                connection.exec_driver_sql(_FILE, files)
+            write_files(connection, trace, reader.files)
             connection.exec_driver_sql("UPDATE trace_t SET complete=1 WHERE trace=?", (trace,))
             analyze(connection, ("event_t",))
+            seal_header(connection, trace)
         self.set_header(trace, reader.header)
 
     # -- reading -----------------------------------------------------------------------------------
@@ -359,26 +368,28 @@ class Store:
         with self._read() as connection:
             names, steps = self._calls(connection)
             payload = self.payloads(connection, trace)
+            base = connection.exec_driver_sql("SELECT base_ns FROM trace_t WHERE trace=?", (trace,)).scalar()
 
             def site_text(number: int) -> str:
                 found = connection.exec_driver_sql("SELECT text FROM site_t WHERE site=?", (number,))
                 return str(found.scalar_one())
 
             def from_rows(low: int, high: int) -> Iterator[list[Event]]:
-                pieces = scan(connection, SELECT, (trace, low, high))
-                return event_chunks(pieces, names, steps, site_text, payload)
+                pieces = scan(connection, SELECT, (base, trace, low, high))
+                return event_chunks(pieces, names, Tasks(connection), steps, site_text, payload)
 
             if rows:
                 yield from from_rows(start, last)
             else:
                 yield from chunks.read(connection, trace, start, last, from_rows, payload)
 
-    def payloads(self, connection: Connection, trace: int) -> Callable[[int], bytes]:
-        """What gives the observed lines, packed, of a `maps` event by its number."""
+    def payloads(self, connection: Connection, trace: int) -> Callable[[int], bytes | None]:
+        """What gives the observed lines, packed, of a `maps` event by its number; None: it has none."""
 
-        def payload(seq: int) -> bytes:
+        def payload(seq: int) -> bytes | None:
             found = connection.exec_driver_sql("SELECT payload FROM observed_t WHERE trace=? AND seq=?", (trace, seq))
-            return bytes(found.scalar_one())
+            stored = found.scalar_one_or_none()
+            return None if stored is None else bytes(stored)
 
         return payload
 
@@ -400,11 +411,7 @@ class Store:
     def files(self, trace: int) -> dict[int, FileInfo]:
         """The open file descriptions of a trace, by number."""
         with self._read() as connection:
-            rows = connection.exec_driver_sql(
-                "SELECT file,path,kind,readable,writable,dev,inode,size,origin,flags FROM file_t WHERE trace=?",
-                (trace,),
-            ).fetchall()
-        return {r[0]: FileInfo(r[0], r[1], r[2], _bool(r[3]), _bool(r[4]), *r[5:]) for r in rows}
+            return read_files(connection, trace)
 
     def skips(self, trace: int) -> list[tuple[Any, ...]]:
         """(tid, call, reason, source_line, count) of what became no event."""
@@ -441,17 +448,6 @@ _TRACES = (
 def _info(row: Any) -> TraceInfo:
     header = TraceHeader(row[1], row[2], row[3], row[4], row[5], json.loads(row[6]), row[7], row[8])
     return TraceInfo(row[0], header, row[11] or 0, bool(row[9]), row[10])
-
-
-def _storable(info: FileInfo) -> tuple[Any, ...]:
-    """A description as a row; bytes of a path that are no UTF-8 are written as \\xNN."""
-    path = None if info.path is None else clean(info.path)
-    readable, writable = (None if flag is None else int(flag) for flag in (info.readable, info.writable))
-    return (info.file, path, info.kind, readable, writable, *info[5:])
-
-
-def _bool(value: int | None) -> bool | None:
-    return None if value is None else bool(value)
 
 
 def _chunks(reader: Any, size: int, stored: int) -> Iterator[list[Event]]:

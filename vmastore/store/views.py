@@ -84,6 +84,9 @@ _PERMS = " || ".join(
 
 _START = f"CASE WHEN c.name IN ('mmap', 'shmat') AND e.result IS NOT NULL THEN e.result ELSE {_arg('addr')} END"
 
+_TASK = "(SELECT k.{} FROM task_t k WHERE k.task = e.task)"
+_TIME = "e.ts + (SELECT t.base_ns FROM trace_t t WHERE t.trace = e.trace)"
+
 VIEWS: tuple[View, ...] = (
     View(
         "traces",
@@ -102,12 +105,12 @@ VIEWS: tuple[View, ...] = (
             ("created_at", "t.created_at", "UTC time of the import"),
             (
                 "first_ts_ns",
-                "(SELECT min(ts_ns) FROM event_t e WHERE e.trace = t.trace)",
+                "(SELECT min(e.ts) FROM event_t e WHERE e.trace = t.trace) + t.base_ns",
                 "time of the first event, ns since the epoch",
             ),
             (
                 "last_ts_ns",
-                "(SELECT max(ts_ns) FROM event_t e WHERE e.trace = t.trace)",
+                "(SELECT max(e.ts) FROM event_t e WHERE e.trace = t.trace) + t.base_ns",
                 "time of the last event, ns since the epoch",
             ),
         ),
@@ -134,9 +137,9 @@ VIEWS: tuple[View, ...] = (
             ("trace", "e.trace", "its trace"),
             ("seq", "e.seq", "gap-free number within the trace, from 1"),
             ("mm", "e.mm", "address space, 0: none known"),
-            ("pid", "e.pid", "the process"),
-            ("tid", "e.tid", "the thread: the id that the log prints"),
-            ("ts_ns", "e.ts_ns", "completion time, ns since the epoch"),
+            ("pid", _TASK.format("pid"), "the process"),
+            ("tid", _TASK.format("tid"), "the thread: the id that the log prints"),
+            ("ts_ns", _TIME, "completion time, ns since the epoch"),
             ("call", "c.name", "the kernel's name of the call"),
             ("start", _START, "the range's first byte: the address asked for, or that mmap and shmat gave"),
             ("length", _arg("length"), "the call's length in bytes, NULL if it has none"),
@@ -150,7 +153,7 @@ VIEWS: tuple[View, ...] = (
             ),
             ("injected", "e.injected", "1: strace made the result up, the kernel did nothing"),
             ("site", "(SELECT s.text FROM site_t s WHERE s.site = e.site)", "call site, innermost frame first"),
-            ("source_line", "e.source_line", "line of the source, from 1"),
+            ("source_line", "e.line + e.seq", "line of the source, from 1"),
             ("source_offset", "e.source_offset", "byte offset of that line"),
         ),
         "event_t e JOIN call_t c ON c.call = e.call",

@@ -1,6 +1,7 @@
 """Bisection: the event at which a property begins to hold, two rule sets part, or two runs part."""
 
 from vmastore.replay.bisect.find import Flip, flips
+from vmastore.replay.bisect.first import Held, Parted, first_decided, first_held
 from vmastore.replay.bisect.judge import Judge, PredicateJudge, SqlJudge
 from vmastore.replay.bisect.part import Difference, differ, differences
 from vmastore.replay.bisect.runs import Comparison, Parting, Run, compare
@@ -12,7 +13,9 @@ __all__ = [
     "Difference",
     "Flip",
     "Found",
+    "Held",
     "Judge",
+    "Parted",
     "Parting",
     "PredicateJudge",
     "Run",
@@ -23,6 +26,8 @@ __all__ = [
     "compare",
     "differ",
     "differences",
+    "first_decided",
+    "first_held",
     "first_parted",
     "flips",
     "look",

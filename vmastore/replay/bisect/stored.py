@@ -86,6 +86,13 @@ class States:
                 world.apply(event)
         return world
 
+    def holds(self, judge: Judge, seq: int) -> bool:
+        """Whether a property holds after event `seq`."""
+        world = self.at(seq)
+        found = judge.holds(world, seq)
+        world.close()
+        return found
+
 
 def search(trace: StoredTrace, side: Side, judge: Judge, last: int) -> Searched | None:
     """The event at which a property begins to hold, by bisection over snapshots and one pass behind the last.
@@ -106,12 +113,12 @@ def search(trace: StoredTrace, side: Side, judge: Judge, last: int) -> Searched 
             return None
         judge.births = partial(births, trace.store, replay)
     with bulk_work():
-        if judge.holds(states.at(0), 0) or not judge.holds(states.at(last), last):
+        if states.holds(judge, 0) or not states.holds(judge, last):
             return None
         low, high = 0, len(points)  # it does not hold at points[low], and does behind points[high - 1]
         while high - low > 1:
             middle = (low + high) // 2
-            if judge.holds(states.at(points[middle]), points[middle]):
+            if states.holds(judge, points[middle]):
                 high = middle
             else:
                 low = middle
