@@ -81,23 +81,24 @@ def test_an_outcome_kept_for_ever_is_caught(tmp_path: Path, monkeypatch: pytest.
 
 def test_an_import_that_looks_back_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that looks through all earlier events at one event in ten."""
-    events = StraceReader.events
+    batches = StraceReader.batches
 
-    def looking(self: StraceReader) -> Iterable[Event]:
+    def looking(self: StraceReader) -> Iterable[list[Event]]:
         seen: list[int] = []
-        for event in events(self):
-            assert event.seq % 10 or not any(seq == -1 for seq in seen)
-            seen.append(event.seq)
-            yield event
+        for batch in batches(self):
+            for event in batch:
+                assert event.seq % 10 or not any(seq == -1 for seq in seen)
+                seen.append(event.seq)
+            yield batch
 
-    monkeypatch.setattr(StraceReader, "events", looking)
+    monkeypatch.setattr(StraceReader, "batches", looking)
     assert "import, 1 threads: times as many in a log 3 times as long" in over(counted.imports, tmp_path)
 
 
 def test_an_import_that_keeps_its_events_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader whose memory grows with the log."""
-    events = StraceReader.events
-    monkeypatch.setattr(StraceReader, "events", lambda self: iter(list(events(self))))
+    batches = StraceReader.batches
+    monkeypatch.setattr(StraceReader, "batches", lambda self: iter(list(batches(self))))
     assert over(counted.import_memory, tmp_path)
 
 
