@@ -192,8 +192,8 @@ def batches(folder: Path) -> list[Count]:
     empty = folder / "empty.db"
     open_store(empty).close()
     return [
-        Count("import: statements a batch", (taken[0] - taken[1]) / (events / 500 - events / 1_000), 12),
-        Count("import: rows an event", rows[1] / events, 1.2),
+        Count("import: statements a batch", (taken[0] - taken[1]) / (events / 500 - events / 1_000), 3),
+        Count("import: rows an event beside its own", rows[1] / events, 0.02),
         Count("store: bytes an event", (size(place) - size(empty)) / events, 105),
     ]
 

@@ -113,7 +113,7 @@ def test_a_statement_an_event_is_caught(tmp_path: Path, monkeypatch: pytest.Monk
         return last
 
     monkeypatch.setattr(Store, "append", single)
-    assert {"import: rows an event"} <= over(counted.batches, tmp_path)
+    assert {"import: rows an event beside its own"} <= over(counted.batches, tmp_path)
 
 
 def test_an_index_more_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
