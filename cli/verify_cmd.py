@@ -26,7 +26,7 @@ from vmastore.cli.common import (
 from vmastore.cli.progress import counted
 
 if TYPE_CHECKING:
-    from vmastore.replay.verify import Mismatch, Report
+    from vmastore.replay.verify_report import Mismatch, Report
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +47,7 @@ def verify(
 
     Example: vmastore verify recordings/*.jsonl.gz
     """
-    from vmastore.replay.verify import Report
+    from vmastore.replay.verify_report import Report
 
     check_faults(faults)
     total = Report()
@@ -94,7 +94,8 @@ def _files(target: str, store: str | None) -> list[Path | None]:
 
 def _verify_file(path: Path, kernel: str | None, rule: list[str] | None, options: dict[str, Any]) -> Report:
     from vmastore.importers.detect import open_traces
-    from vmastore.replay.verify import Report, Verifier
+    from vmastore.replay.verify import Verifier
+    from vmastore.replay.verify_report import Report
     from vmastore.replay.world import World
 
     total = Report()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vmastore.replay.bisect import Found
     from vmastore.replay.derive import Summary
     from vmastore.replay.space import Difference, Space
-    from vmastore.replay.verify import Report
+    from vmastore.replay.verify_report import Report
 
 
 def connect(place: str | Path = "vmastore.db", *, create: bool = False) -> Database:

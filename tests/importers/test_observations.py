@@ -12,7 +12,8 @@ from vmastore.importers.beside import Besides
 from vmastore.importers.observations import Observing, parse_observation
 from vmastore.importers.strace import StraceReader
 from vmastore.mm.rules import resolve
-from vmastore.replay.verify import Report, Verifier
+from vmastore.replay.verify import Verifier
+from vmastore.replay.verify_report import Report
 from vmastore.replay.world import World
 
 ATTACH = Path(__file__).parents[1] / "data" / "attach"  # steps.c under `strace -f -ttt -T -y -p`, of Linux 6.18

@@ -14,7 +14,8 @@ from vmastore.importers.maps_file import parse_maps
 from vmastore.importers.observations import Observation, Observing
 from vmastore.importers.strace import StraceReader
 from vmastore.mm.rules import resolve
-from vmastore.replay.verify import Report, Verifier
+from vmastore.replay.verify import Verifier
+from vmastore.replay.verify_report import Report
 from vmastore.replay.world import World
 
 PROGRAMS = sorted((Path(__file__).parents[3] / "shared" / "corpus" / "programs").glob("*.strace.gz"))

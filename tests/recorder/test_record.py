@@ -18,7 +18,8 @@ from vmastore.events.types import Event
 from vmastore.mm.rules import resolve
 from vmastore.recorder import Progress, Recording, attach, proc, record
 from vmastore.recorder.strace import Hold
-from vmastore.replay.verify import Report, Verifier
+from vmastore.replay.verify import Verifier
+from vmastore.replay.verify_report import Report
 from vmastore.replay.world import World
 
 

@@ -13,7 +13,8 @@ from vmastore.mm.rules import preset, resolve
 from vmastore.replay.maps import observe
 from vmastore.replay.resync import clone_mm
 from vmastore.replay.settle import alternatives
-from vmastore.replay.verify import Report, Verifier
+from vmastore.replay.verify import Verifier
+from vmastore.replay.verify_report import Report
 from vmastore.replay.world import Outcome, World
 
 P = 4096

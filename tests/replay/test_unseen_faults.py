@@ -12,7 +12,8 @@ from vmastore.importers.detect import open_traces
 from vmastore.mm.rules import preset, resolve
 from vmastore.mm.unknown import write_open
 from vmastore.replay.maps import observe
-from vmastore.replay.verify import Report, Verifier
+from vmastore.replay.verify import Verifier
+from vmastore.replay.verify_report import Report
 from vmastore.replay.world import World
 
 DATA = Path(__file__).parent.parent / "data"

@@ -11,7 +11,8 @@ from vmastore.importers.detect import open_traces
 from vmastore.mm.rules import preset, resolve
 from vmastore.replay.resync import clone_mm
 from vmastore.replay.settle import alternatives
-from vmastore.replay.verify import Report, Verifier
+from vmastore.replay.verify import Verifier
+from vmastore.replay.verify_report import Report
 from vmastore.replay.world import World
 
 DATA = Path(__file__).parent.parent / "data"

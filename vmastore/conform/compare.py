@@ -19,7 +19,8 @@ from vmastore.errors import RecordError
 from vmastore.events import Event, FileInfo, TraceHeader
 from vmastore.mm.rules import PRESETS, SWITCHES, RuleSet, preset
 from vmastore.recorder.system import system_config
-from vmastore.replay.verify import Report, Verifier
+from vmastore.replay.verify import Verifier
+from vmastore.replay.verify_report import Report
 from vmastore.replay.world import World
 
 CALLS_A_CHILD = 250

@@ -6,28 +6,24 @@ import gc
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DatabaseError, DataError, OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
-from vmastore.events.codec import GENESIS
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.events.upcasters import Step, steps_from
-from vmastore.store import chunks, migrate
-from vmastore.store.engine import check_file, make_engine, named, run, scan, stamp, to_url, writable
+from vmastore.store import appending, chunks, migrate
+from vmastore.store.engine import check_file, make_engine, named, scan, stamp, to_url, writable
 from vmastore.store.files import read_files, write_files
-from vmastore.store.guard import Guarded, explain, unfit
-from vmastore.store.insert import insert_events
+from vmastore.store.guard import Guarded, explain
 from vmastore.store.postgresql import analyze, read_only
 from vmastore.store.reading import SELECT, event_chunks
-from vmastore.store.rows import Names, Tasks, event_rows
+from vmastore.store.rows import Names, Tasks
 from vmastore.store.seals import seal_header
-from vmastore.store.spaces import AddressSpaces
 
 BATCH = 5_000  # events a transaction
 
@@ -40,14 +36,6 @@ class TraceInfo(NamedTuple):
     events: int
     complete: bool
     created_at: str
-
-
-class _Head(NamedTuple):
-    """Where a trace ends: its last event, that one's hash, what its times are the difference from."""
-
-    version: int
-    hash: bytes
-    base: int | None
 
 
 def open_store(place: str | Path, *, create: bool = True) -> Store:
@@ -210,15 +198,15 @@ class Store:
         """
         try:
             with self._write() as connection:
-                head = self._head(connection, trace)
+                head = appending.head_of(connection, trace)
                 version = head.version
                 if key is not None:
-                    done = self._appended(connection, trace, key, events)
+                    done = appending.batch_of_key(connection, self._names, trace, key, events)
                     if done is not None:
                         return done
                 if expected_version is not None and version != expected_version:
                     raise ConcurrencyError(f"trace {trace} is at event {version}, not at {expected_version}")
-                last = self._append(connection, trace, head, events, files)
+                last = appending.append_batch(connection, self._names, trace, head, events, files)
                 if key is not None:
                     connection.exec_driver_sql(
                         "INSERT INTO append_t VALUES (?,?,?,?)", (trace, key, version + 1, last)
@@ -227,68 +215,6 @@ class Store:
         except BaseException:
             self._names = Names()  # the numbers given in what was rolled back will be given to others
             raise
-
-    def _appended(self, connection: Connection, trace: int, key: str, events: Sequence[Event]) -> int | None:
-        """The last event of the batch of this key, None if there is none. Raises StoreError for other events."""
-        row = connection.exec_driver_sql(
-            "SELECT first_seq, last_seq FROM append_t WHERE trace=? AND key=?", (trace, key)
-        ).fetchone()
-        if row is None:
-            return None
-        first, last = row
-        previous = self._hash(connection, trace, first - 1)
-        same = len(events) == last - first + 1 and (not events or events[0].seq == first)
-        if same and events:
-            spaces = AddressSpaces()
-            rows, _ = event_rows(connection, self._names, trace, first - 1, previous, 0, events, spaces)
-            same = rows[-1][-1] == self._hash(connection, trace, last)
-        if not same:
-            raise StoreError(f"trace {trace}: the key {key!r} is that of events {first} to {last}, which are others")
-        return int(last)
-
-    def _hash(self, connection: Connection, trace: int, seq: int) -> bytes:
-        """The chain's hash after event `seq`; before the first it is GENESIS."""
-        if not seq:
-            return GENESIS
-        found = connection.exec_driver_sql("SELECT hash FROM event_t WHERE trace=? AND seq=?", (trace, seq))
-        return bytes(found.scalar_one())
-
-    def _head(self, connection: Connection, trace: int) -> _Head:
-        row = run(connection, "SELECT head_seq, head_hash, base_ns FROM trace_t WHERE trace=?", (trace,)).fetchone()
-        return _Head(0, GENESIS, None) if row is None else _Head(row[0], bytes(row[1] or GENESIS), row[2])
-
-    def _append(
-        self,
-        connection: Connection,
-        trace: int,
-        head: _Head,
-        events: Sequence[Event],
-        files: Sequence[FileInfo],
-    ) -> int:
-        version, previous, base = head
-        if base is None:
-            base = next((event.ts_ns for event in events if event.ts_ns is not None), None)
-        spaces = AddressSpaces(connection, trace)
-        rows, observed = event_rows(connection, self._names, trace, version, previous, base or 0, events, spaces)
-        version += len(rows)
-        if rows:
-            try:
-                insert_events(connection, trace, rows)
-                run(
-                    connection,
-                    "UPDATE trace_t SET head_seq=?, head_hash=?, base_ns=? WHERE trace=?",
-                    (version, rows[-1][-1], base, trace),
-                )
-            except (OverflowError, DataError) as error:
-                raise StoreError(
-                    f"events {events[0].seq} to {version}: {unfit(error)}", hint="nothing was stored"
-                ) from None
-        if observed:
-            connection.exec_driver_sql("INSERT INTO observed_t VALUES (?,?,?)", observed)
-        write_files(connection, trace, files)
-        spaces.count(events)
-        spaces.write()
-        return version
 
     def import_events(self, info: TraceInfo, reader: Any, *, batch: int = BATCH) -> TraceInfo:
         """Stream a reader's events in, batch by batch; an interrupted import goes on where it stopped.
@@ -299,7 +225,7 @@ class Store:
         enabled = gc.isenabled()
         gc.disable()
         try:
-            for chunk in _chunks(reader, batch, stored):
+            for chunk in appending.chunks_of(reader, batch, stored):
                 files = reader.files[described:]
                 described = len(reader.files)
                 stored = self.append(info.trace, chunk, expected_version=stored, files=files)
@@ -448,28 +374,3 @@ _TRACES = (
 def _info(row: Any) -> TraceInfo:
     header = TraceHeader(row[1], row[2], row[3], row[4], row[5], json.loads(row[6]), row[7], row[8])
     return TraceInfo(row[0], header, row[11] or 0, bool(row[9]), row[10])
-
-
-def _chunks(reader: Any, size: int, stored: int) -> Iterator[list[Event]]:
-    """A reader's events in lists of `size`, without those that an earlier run has stored."""
-    lists = reader.batches() if hasattr(reader, "batches") else batches(reader.events(), size)
-    chunk: list[Event] = []
-    for events in lists:
-        if stored:
-            known = min(stored, len(events))
-            stored -= known
-            chunk += events[known:]
-        else:
-            chunk += events
-        while len(chunk) >= size:
-            yield chunk[:size]
-            del chunk[:size]
-    if chunk:
-        yield chunk
-
-
-def batches(events: Iterable[Event], size: int) -> Iterator[list[Event]]:
-    """Lists of at most `size` events."""
-    source = iter(events)
-    while chunk := list(islice(source, size)):
-        yield chunk
