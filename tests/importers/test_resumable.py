@@ -21,7 +21,7 @@ BATCH = 7
 PROGRAM = """
 import functools, os, signal, sys
 from vmastore.cli.main import main
-from vmastore.store import Store
+from vmastore.store import Store, appending
 
 n, when = int(sys.argv.pop(1)), sys.argv.pop(1)
 count = 0
@@ -30,7 +30,7 @@ def kill(moment):
     if count == n and moment == when:
         os.kill(os.getpid(), signal.SIGKILL)
 
-append, inner = Store.append, Store._append
+append, inner = Store.append, appending.append_batch
 
 def counted(self, *args, **options):
     global count
@@ -40,12 +40,12 @@ def counted(self, *args, **options):
     kill("committed")
     return done
 
-def inserted(self, *args, **options):
-    done = inner(self, *args, **options)
+def inserted(*args, **options):
+    done = inner(*args, **options)
     kill("inserted")
     return done
 
-Store.append, Store._append = counted, inserted
+Store.append, appending.append_batch = counted, inserted
 Store.import_events = functools.partialmethod(Store.import_events, batch=BATCH)
 main()
 """.replace("BATCH", str(BATCH))
