@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
+from behind import Behind
 
 from vmastore.errors import StoreError
 from vmastore.importers.detect import open_traces
@@ -92,12 +92,12 @@ def test_sql_sees_the_view_as_of_the_event(trace: StoredTrace, rules: RuleSet) -
     derive(trace, rules)
     columns = "trace, mm, vm_start, vm_end, perms, vm_flags, pgoff, path, name, born_seq"
     judge.begin(world)
-    with sqlite3.connect(trace.store.place) as raw:
+    with Behind(trace.store.place) as raw:
         for event in trace.events():
             judge.after(event, world.apply(event))
             if event.seq % 40 == 0 or event.seq > 590:
-                alive = f"born_seq <= {event.seq} AND coalesce(died_seq, 1e9) > {event.seq}"
-                want = raw.execute(f"SELECT {columns} FROM vmas WHERE {alive} ORDER BY mm, vm_start").fetchall()
+                alive = f"born_seq <= {event.seq} AND coalesce(died_seq, 1000000000) > {event.seq}"
+                want = raw.run(f"SELECT {columns} FROM vmas WHERE {alive} ORDER BY mm, vm_start").fetchall()
                 got = judge._db._db.execute(f"SELECT {columns} FROM vmas ORDER BY mm, vm_start").fetchall()
                 assert got == want and got, event.seq
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from behind import Behind, behind
 from trace_walk import FILES, Walk, header
 
 from vmastore.events import Event
@@ -140,10 +141,10 @@ def test_a_damaged_snapshot_is_dropped_and_made_again(
 ) -> None:
     """One flipped byte is noticed, said, and mended by the next use."""
     place = places(trace.store, replay_number(trace))[3][0]
-    with sqlite3.connect(trace.store.place) as raw:
-        value = bytearray(raw.execute(f"SELECT {column} FROM snapshot_t WHERE seq=?", (place,)).fetchone()[0])
+    with Behind(trace.store.place) as raw:
+        value = bytearray(raw.run(f"SELECT {column} FROM snapshot_t WHERE seq=?", (place,)).fetchone()[0])
         value[len(value) // 2] ^= 1
-        raw.execute(f"UPDATE snapshot_t SET {column}=? WHERE seq=?", (bytes(value), place))
+        raw.run(f"UPDATE snapshot_t SET {column}=? WHERE seq=?", (bytes(value), place))
     with caplog.at_level(logging.WARNING, "vmastore"):
         world, _ = trace.at(place + 2, RULES)
     assert encode(world) == encode(linear(trace, place + 2))
@@ -157,9 +158,9 @@ def test_a_damaged_snapshot_is_dropped_and_made_again(
 def test_a_snapshot_of_another_moment_is_not_taken(trace: StoredTrace, caplog: pytest.LogCaptureFixture) -> None:
     """A sound payload under the wrong event's number does not pass."""
     first, second = (seq for seq, _ in places(trace.store, replay_number(trace))[:2])
-    with sqlite3.connect(trace.store.place) as raw:
-        raw.execute("DELETE FROM snapshot_t WHERE seq=?", (second,))
-        raw.execute("UPDATE snapshot_t SET seq=? WHERE seq=?", (second, first))
+    with Behind(trace.store.place) as raw:
+        raw.run("DELETE FROM snapshot_t WHERE seq=?", (second,))
+        raw.run("UPDATE snapshot_t SET seq=? WHERE seq=?", (second, first))
     world, _ = trace.at(second + 1, RULES)
     assert encode(world) == encode(linear(trace, second + 1))
     assert "made again" in caplog.text
@@ -168,8 +169,7 @@ def test_a_snapshot_of_another_moment_is_not_taken(trace: StoredTrace, caplog: p
 @pytest.mark.parametrize("column", ["engine", "basis"])
 def test_stale_ones_are_not_used(trace: StoredTrace, column: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another engine made, or from another header, is left alone."""
-    with sqlite3.connect(trace.store.place) as raw:
-        raw.execute(f"UPDATE replay_t SET {column}='other'")
+    behind(trace.store.place, f"UPDATE replay_t SET {column}='other'")
     applied = Applied(monkeypatch)
     trace.at(COUNT, RULES)
     assert applied.count == COUNT
@@ -221,6 +221,7 @@ def test_the_rolling_hash_stays_apart() -> None:
         assert same != apart
 
 
+@pytest.mark.sqlite("a file that cannot be written (test_pg_errors.py has PostgreSQL's accounts)")
 def test_a_store_that_cannot_be_written_serves_all_the_same(trace: StoredTrace, tmp_path: Path) -> None:
     """A damaged snapshot in a store without space or right to write: said, and the answer is still right."""
     with sqlite3.connect(trace.store.place) as raw:
