@@ -141,7 +141,7 @@ def test_every_field_is_accounted_for() -> None:
     assert set(AnonVma.__slots__) == {"number", "parent", "root"}
     assert set(VmaAttrs.__slots__) == {
         "_memo", "anon_delta", "anon_name", "close", "compat", "delta", "special", "table", "uffd", "vm_file",
-        "vm_flags", "vm_policy",
+        "vm_flags", "vm_policy", "whys",
     }  # fmt: skip
     world = World(header(), FILES, preset("6.18"))
     assert set(vars(world)) == {

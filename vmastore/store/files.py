@@ -19,9 +19,9 @@ _WRITE = (
 
 def write_files(connection: Connection, trace: int, files: Sequence[FileInfo]) -> None:
     """Store descriptions, each in place of what was stored under its number, and the digest of all."""
-    if not files:
-        return
     rows = {info.file: (trace, *_storable(info)) for info in files}
+    if not rows:  # a recording has let go of them all
+        return
     numbers = list(rows)
     before = file_rows(connection, trace, numbers)
     connection.exec_driver_sql(_WRITE, list(rows.values()))
