@@ -340,10 +340,8 @@ class FaultingMachine(Machine):
 
     def _write(self, start: int, end: int) -> None:
         refused = fault(self.mm, *span((start, end)), True)
-        pages = self.naive.pages  # which are guard pages is held to real kernels elsewhere
-        writable = [
-            n for n in range(start, end) if n in pages and pages[n].flags & 2 and n << 12 not in self.mm.guards
-        ]
+        pages, guards = self.naive.pages, self.naive.guards
+        writable = [n for n in range(start, end) if n in pages and pages[n].flags & 2 and n not in guards]
         assert refused == (end - start) - len(writable)
         for n in writable:
             self.naive.write(n)

@@ -269,6 +269,7 @@ class Naive(Moves):
                 return -EINVAL
             if page.file == 0:
                 self.write(n)
+            self.guards.update(range(n, min(end, self.extent(n)[1])))
             return page
 
         return self.walk(start, end, change)
@@ -365,9 +366,11 @@ class Naive(Moves):
                 if run.page.flags & DONTCOPY:
                     del self.pages[n], self.chains[n]
                     self.starts.discard(n)
+                    self.guards.discard(n)
                     continue
                 self.pages[n] = run.page._replace(flags=run.page.flags & ~(LOCKED | ONFAULT | UFFD), uffd=0)
                 if run.page.flags & WIPE:
                     self.chains[n] = ()
+                    self.guards.discard(n)
         self.inherit()
         self.locks = 0

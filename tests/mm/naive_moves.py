@@ -94,6 +94,8 @@ class Moves(Vmas):
             if self.release < (6, 12) and (target - 1 in apart or target + end - start in apart):
                 apart = (target - 1, target + end - start)
         self.copy(target, target + end - start, moved, chain, apart=apart)
+        guards = self.guards.intersection(range(start, end))
+        self.guards = self.guards - guards | {n - shift for n in guards}
         if stripped:  # its file asked for no EVENT_REMAP: the copy, and what it joined, is registered no more
             low, high = self.extent(target)
             for n in range(low, high):

@@ -53,6 +53,7 @@ class Vmas:
         self.chains: dict[int, Chain] = {}
         self.starts: set[int] = set()
         self.closing: set[int] = set()  # files whose mappings have a close hook
+        self.guards: set[int] = set()  # guard pages
         self._anon_vmas = count(1)
 
     # -- looking ---------------------------------------------------------------------------------
@@ -206,6 +207,7 @@ class Vmas:
             return -EPERM
         if end in self.pages:
             self.starts.add(end)
+        self.guards.difference_update(range(start, end))
         for n in range(start, end):
             if self.pages.pop(n, None):
                 self.starts.discard(n)
