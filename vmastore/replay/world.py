@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -253,11 +252,6 @@ def named_args(event: Event) -> dict[str, Any]:
     """An event's arguments by name."""
     names = CALLS.get(event.call, ())
     return {(names[n] if n < len(names) else f"arg{n}"): value for n, value in enumerate(event.args)}
-
-
-def errno_text(errno: int) -> str:
-    """`ENOMEM (Cannot allocate memory)`."""
-    return f"{ERRNO_NAMES.get(errno, errno)} ({os.strerror(errno)})"
 
 
 Handler = Callable[["World", Mm, Event], int | None]

@@ -33,7 +33,7 @@ from vmastore.mm.flags import (
     VM_WRITE,
 )
 from vmastore.mm.merge import mmap_region
-from vmastore.mm.mm import Mm, in_task
+from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.vma import File
 from vmastore.syscalls.address import get_unmapped_area
@@ -368,7 +368,3 @@ def _faults(mm: Mm, addr: int, length: int, vm_flags: int, flags: int) -> None:
     writable = vm_flags & VM_WRITE and not vm_flags & VM_SHARED
     if writable and vma.anon_vma is None:
         becomes_writable(mm, vma)
-
-
-def range_ok(addr: int, length: int) -> bool:
-    return not addr & (PAGE_SIZE - 1) and in_task(addr, length)
