@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vmastore.cli.common import JsonOption, StoreOption, echo, echo_json, store_place
-from vmastore.cli.import_sources import Beside, followed_key, groups, open_group, source_key
+from vmastore.cli.import_sources import Beside, followed, followed_key, groups, open_group, source_key
 from vmastore.cli.progress import CountedReader
 from vmastore.errors import InputError
 
@@ -78,12 +78,12 @@ def import_(
     sources = groups(paths)
     if beside.words and len(sources) > 1:
         raise InputError("--maps, --exec and --faults-from belong to one log, and several are named")
-    if follow and (beside.words or len(paths) > 1 or format not in ("auto", "strace")):
-        raise InputError("--follow takes one strace log, with nothing beside it")
+    if follow and (maps or faults_from or len(paths) > 1 or format not in ("auto", "strace")):
+        raise InputError("--follow takes one strace log, and no --maps or --faults-from")
     done: list[dict[str, Any]] = []
     with open_store(store_place(store)) as opened:
         if follow:
-            done.append(_follow(opened, paths[0], name, strict))
+            done.append(_follow(opened, paths[0], name, beside, strict))
         for group in [] if follow else sources:
             done += _import_group(opened, group, format, name, beside, strict)
     if as_json:
@@ -115,18 +115,15 @@ def _import_group(
     return done
 
 
-def _follow(store: Store, path: str, name: str | None, strict: bool) -> dict[str, Any]:
+def _follow(store: Store, path: str, name: str | None, beside: Beside, strict: bool) -> dict[str, Any]:
     """Import a log as it grows, each look at it in one transaction."""
-    from vmastore.importers.follow import Followed
-
     stop = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
-        log = Followed(path, lambda: not stop.wait(_LOOK_S), name=name, strict=strict)
-        key = followed_key(path)
-        known = store.by_source(key)
-        info = known or store.create_trace(log.header, source_key=key)
-        stored = store.import_batches(info, log, log.batches(), source_key=lambda: f"{log.digest}:0")
+        reader, batches, read = followed(path, lambda: not stop.wait(_LOOK_S), beside, name, strict)
+        key = followed_key(path, beside)
+        info = store.by_source(key) or store.create_trace(reader.header, source_key=key)
+        stored = store.import_batches(info, reader, batches, source_key=read)
     finally:
         signal.signal(signal.SIGINT, before)
     return {**_summary(stored, store), "imported": True}

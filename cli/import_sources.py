@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from vmastore.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from vmastore.events.types import Event
     from vmastore.importers.base import TraceReader
     from vmastore.importers.beside import Stage
+    from vmastore.importers.found import LogReader
     from vmastore.importers.observations import Observation
+    from vmastore.recorder.faulted import FaultedLog
 
 _LOGS = ("strace",)
 _SECONDS = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d{1,10})(?:\.(?P<fraction>\d{1,9}))?\Z")
@@ -58,22 +61,18 @@ def open_group(
     """The readers of one group. strict: the first line of a log that becomes no event raises. Raises InputError."""
     from vmastore.importers.beside import Besides, Started
     from vmastore.importers.detect import format_of, open_traces
+    from vmastore.importers.found import with_images
 
     if len(paths) == 1 and not beside.words:
-        readers = [_with_images(reader, beside) for reader in open_traces(paths[0], format, name)]
+        readers = open_traces(paths[0], format, name)
+        if beside.found:
+            readers = [with_images(reader, logs=paths) for reader in readers]
         return [Started(_strict(reader, paths[0], strict)) for reader in readers]
     if format_of(paths[0], format) not in _LOGS:
         raise InputError(f"{paths[0]}: --maps, --exec and --faults-from belong to a strace log")
     observations = _observations(beside, paths)
     reader = _log(paths, name, beside.faults, _one_process(observations))
-    return [Started(Besides(_strict(reader, paths[0], strict), _stages(beside, observations)))]
-
-
-def _with_images(reader: TraceReader, beside: Beside) -> TraceReader:
-    from vmastore.importers.found import FoundReader
-    from vmastore.importers.strace import StraceReader
-
-    return FoundReader(reader) if beside.found and isinstance(reader, StraceReader) else reader
+    return [Started(Besides(_strict(reader, paths[0], strict), _stages(reader, paths, beside, observations)))]
 
 
 def _strict(reader: TraceReader, path: str, strict: bool) -> TraceReader:
@@ -83,16 +82,31 @@ def _strict(reader: TraceReader, path: str, strict: bool) -> TraceReader:
     return reader
 
 
-def followed_key(path: str) -> str:
+def followed_key(path: str, beside: Beside) -> str:
     """What tells a log that grows from others: where it is."""
     try:
         stat = Path(path).stat()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
-    return f"follow:{Path(path).resolve()}:{stat.st_dev}:{stat.st_ino}"
+    return _key(f"follow:{Path(path).resolve()}:{stat.st_dev}:{stat.st_ino}", beside)
 
 
-def _log(paths: Sequence[str], name: str | None, faults: str | None, one_process: int | None) -> TraceReader:
+def followed(
+    path: str, wait: Callable[[], bool], beside: Beside, name: str | None, strict: bool = False
+) -> tuple[TraceReader, Iterator[list[Event]], Callable[[], str]]:
+    """A log that grows: its reader, its batches, and, when they have ended, the key of what was read."""
+    from vmastore.importers.beside import lists
+    from vmastore.importers.follow import Followed
+    from vmastore.importers.found import with_images
+
+    log = Followed(path, wait, name=name, strict=strict)
+    reader = with_images(log, beside.execs, [path]) if beside.found else log
+    return reader, lists(reader), lambda: f"{_key(log.digest, beside)}:0"
+
+
+def _log(
+    paths: Sequence[str], name: str | None, faults: str | None, one_process: int | None
+) -> LogReader | FaultedLog:
     from vmastore.importers.strace import StraceReader
 
     if faults is None:
@@ -134,15 +148,15 @@ def _one_process(observations: Sequence[Observation]) -> int | None:
     return (initial[0].pid or 0) if len(initial) == 1 else None
 
 
-def _stages(beside: Beside, observations: list[Observation]) -> list[Stage]:
-    from vmastore.importers.images import FOUND, Images
+def _stages(
+    reader: LogReader | FaultedLog, paths: Sequence[str], beside: Beside, observations: list[Observation]
+) -> list[Stage]:
+    from vmastore.importers.found import images_of
     from vmastore.importers.observations import Observing
 
     stages: list[Stage] = []
-    if beside.execs:
-        stages.append(Images(beside.execs))
-    elif beside.found:
-        stages.append(Images((FOUND,), quiet=True))
+    if beside.execs or beside.found:
+        stages.append(images_of(reader, beside.execs, paths))
     if observations:
         stages.append(Observing(observations))
     return stages
@@ -154,10 +168,12 @@ def source_key(paths: Sequence[str], beside: Beside) -> str | None:
     if not files:
         return None
     digest = _digest(files[0]) if len(files) == 1 else _joined([f"{file.name} {_digest(file)}" for file in files])
+    return _key(digest, beside)
+
+
+def _key(digest: str, beside: Beside) -> str:
     words = [*beside.words, *([] if beside.found else ["no-exec"])]
-    if not words:
-        return digest
-    return _joined([digest, *words, *(_digest(file) for file in _named_in(beside))])
+    return _joined([digest, *words, *(_digest(file) for file in _named_in(beside))]) if words else digest
 
 
 def _files(paths: Sequence[str]) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import vmastore
 from vmastore.events import Event
 from vmastore.replay.trace import StoredTrace
 
+STRACE = shutil.which("strace")
 SAMPLE = Path(__file__).parent / "data" / "vmafuzz" / "all-6.1.jsonl.gz"
 
 
@@ -55,6 +57,23 @@ def db(place: str) -> Iterator[vmastore.Database]:
     with vmastore.connect(place, create=True) as found:
         found.import_file(SAMPLE, "fuzz")
         yield found
+
+
+@pytest.mark.skipif(not STRACE or not Path("/bin/true").exists(), reason="strace is not installed")
+def test_import_takes_the_programs_that_ran(db: vmastore.Database, tmp_path: Path) -> None:
+    """A log of a program run here, by a relative path too: what exec mapped is there unless it is not wanted."""
+    pytest.importorskip("elftools", reason="pyelftools is not installed")
+    log = tmp_path / "true.log"
+    run = [str(STRACE), "-y", "-o", str(log), "-e", "trace=memory,process,desc", "./true"]
+    if subprocess.run(run, cwd="/bin", check=False).returncode:
+        pytest.skip("strace may not trace here")
+    for name, execs, image in (("found", None, 1), ("none", (), 0), ("named", ["/bin/true"], 1)):
+        (trace,) = db.import_file(log, name, execs=execs)
+        assert [e.args[0] for e in trace if e.call == "maps"] == ["image"] * image
+        names = {vma.name for vma in trace.at(-2).vmas}
+        assert (str(Path("/bin/true").resolve()) in names) is bool(image)
+    with pytest.raises(vmastore.VmastoreError, match="nowhere"):
+        db.import_file(log, "wrong", execs=["/nowhere"])
 
 
 def test_connect_makes_nothing_unasked(tmp_path: Path) -> None:

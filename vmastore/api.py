@@ -14,7 +14,7 @@ from 1, 0 is the state before the first, negative counts from the end. Every err
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -71,12 +71,26 @@ class Database:
         header = TraceHeader(name, **{"source": "api", "format": "jsonl", **facts})
         return Trace(self.store, self.store.create_trace(header))
 
-    def import_file(self, path: str | Path, name: str | None = None, format: str = "auto") -> list[Trace]:
-        """Import a file in any form that is known (strace, jsonl, …); one trace, or several. Raises InputError."""
+    def import_file(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        format: str = "auto",
+        *,
+        execs: Sequence[str | Path] | None = None,
+    ) -> list[Trace]:
+        """Import a file in any form that is known (strace, jsonl, …); one trace, or several. Raises InputError.
+
+        execs: executables that show what exec mapped in a strace log (--exec); None: those that are at their paths
+        here, where the log bears them out (the header's note says what it refutes); empty: none (--no-exec).
+        """
         from vmastore.importers.detect import open_traces
+        from vmastore.importers.found import with_images
 
         found = []
-        for reader in open_traces(Path(path), format=format):
+        for opened in open_traces(Path(path), format=format):
+            named = [str(one) for one in execs or ()]
+            reader = with_images(opened, named, [str(path)]) if execs is None or named else opened
             header = reader.header if name is None else reader.header._replace(name=name)
             found.append(Trace(self.store, self.store.import_events(self.store.create_trace(header), reader)))
         return found

@@ -430,4 +430,8 @@ def test_follow_reads_a_log_to_the_end_of_its_processes(shell: Shell) -> None:
     assert json.loads(shell.ok("import", log, "--follow", "--json"))[0]["imported"] is True
     assert "already imported" in shell.ok("import", log)
     assert "one strace log" in shell.fails("import", log, log, "--follow")
+    assert "one strace log" in shell.fails("import", log, "--follow", "--maps", log)
+    assert json.loads(shell.ok("import", log, "--follow", "--no-exec", "--name", "bare", "--json"))[0]["imported"]
+    assert json.loads(shell.ok("import", log, "--no-exec", "--json"))[0]["name"] == "bare"
+    assert "nowhere" in shell.fails("import", log, "--follow", "--exec", "/nowhere")
     assert "nowhere" in shell.fails("import", "nowhere", "--follow")

@@ -11,6 +11,7 @@ from elf_files import LOAD, RELRO, elf, write_pie
 
 from vmastore.events import Event
 from vmastore.importers.beside import Besides, Started
+from vmastore.importers.follow import Followed
 from vmastore.importers.found import FoundReader
 from vmastore.importers.images import FOUND, Images
 from vmastore.importers.sources import Source
@@ -250,3 +251,151 @@ def test_a_path_that_is_no_file_here_is_not_read(tmp_path: Path) -> None:
         reader, events = _read(tmp_path, LOG.format(path=path), FOUND)
         assert [event.call for event in events if event.call == "maps"] == []
         assert "no such executable here" in (reader.header.note or "")
+
+
+def _relative(tmp_path: Path, text: str, logs: list[str] | None = None) -> tuple[str, list[Event]]:
+    """The note and the images of a log that is read by default."""
+    log = tmp_path / "logs" / "x.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text(text)
+    reader = FoundReader(StraceReader([log]), logs=[str(log)] if logs is None else logs)
+    events = list(reader.events())
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    return reader.header.note or "", [event for event in events if event.call == "maps"]
+
+
+OPENED = '7 openat(AT_FDCWD<{folder}>, "/etc/ld.so.cache", O_RDONLY|O_CLOEXEC) = 3</etc/ld.so.cache>\n'
+
+
+def _with(front: str, path: str, after: str = "") -> str:
+    first, rest = LOG.format(path=path).split("\n", 1)
+    return f"{front}{first}\n{after}{rest}"
+
+
+@pytest.mark.parametrize(
+    ("front", "path", "after"),
+    [
+        ("", "./prog", OPENED),  # what the loader opens shows it
+        ('7 chdir("{folder}") = 0\n', "prog", ""),
+        ('7 chdir("/") = 0\n7 chdir("/nowhere") = -1 ENOENT (No such file or directory)\n7 chdir(".{folder}") = 0\n',
+         "./prog", ""),
+        ("7 fchdir(5<{folder}>) = 0\n", "./prog", ""),
+        ('7 openat(AT_FDCWD, "{folder}", O_RDONLY|O_DIRECTORY) = 5\n7 fchdir(5) = 0\n', "./prog", ""),
+        ('9 chdir("{folder}") = 0\n9 vfork() = 7\n9 chdir("/") = 0\n', "./prog", ""),  # the child's is its own
+        ('7 chdir("{folder}/logs") = 0\n', "../prog", ""),
+        (OPENED + '7 chdir("/") = 0\n' + OPENED, "./prog", ""),  # shown again
+    ],
+)  # fmt: skip
+def test_a_relative_path_begins_at_the_folder_that_the_log_shows(
+    tmp_path: Path, front: str, path: str, after: str
+) -> None:
+    """By chdir, fchdir or what -y adds to AT_FDCWD, before the exec or behind it."""
+    program = _programs(tmp_path)
+    text = _with(front.format(folder=tmp_path), path, after.format(folder=tmp_path))
+    note, images = _relative(tmp_path, text, logs=[])
+    assert len(images) == 1 and str(program) in {line[6] for line in images[0].args[3]}
+    assert "folder" not in note
+
+
+def test_execveat_begins_at_its_descriptor(tmp_path: Path) -> None:
+    """A folder's descriptor, or the program's own (fexecve)."""
+    program = _programs(tmp_path)
+    for front, call in (
+        ("", f'execveat(5<{tmp_path}>, "prog", '),
+        ("", f'execveat(5<{program}>, "", '),
+        (f'7 open("{tmp_path}", O_RDONLY) = 5\n', 'execveat(5, "prog", '),
+        ("", f'execveat(AT_FDCWD<{tmp_path}>, "prog", '),
+    ):
+        text = front + LOG.format(path="prog").replace('execve("prog", ', call).replace("= 0\n", ", 0) = 0\n", 0)
+        _, images = _relative(tmp_path, text.replace("/* 9 vars */)", "/* 9 vars */, 0)"), logs=[])
+        assert len(images) == 1 and str(program) in {line[6] for line in images[0].args[3]}, call
+    text = LOG.format(path="prog").replace('execve("prog", ', 'execveat(5, "prog", ')
+    assert _relative(tmp_path, text.replace("/* 9 vars */)", "/* 9 vars */, 0)"))[1] == []  # 5 may be anything
+
+
+@pytest.mark.parametrize("changed", ['7 chdir("elsewhere") = 0\n', "7 fchdir(5) = 0\n"])
+def test_a_folder_that_is_not_shown_is_not_guessed(
+    tmp_path: Path, changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that went where the log does not say: neither before its exec nor after it, until -y shows it."""
+    program = _borne_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert _relative(tmp_path, _with(changed, "./prog", MAPPED))[1] == []
+    assert _relative(tmp_path, _with("", "./prog", changed + OPENED.format(folder="/") + MAPPED))[1] != []  # guessed
+    _, images = _relative(tmp_path, _with(changed, "./prog", OPENED.format(folder=tmp_path) + MAPPED))
+    assert str(program) in {line[6] for line in images[0].args[3]}
+
+
+MAPPED = "7 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_DENYWRITE, 3, 0) = 0x7f0000300000\n"
+
+
+def _borne_out(folder: Path) -> Path:
+    """A program with a C library beside its loader, of the length that MAPPED shows."""
+    folder.mkdir(exist_ok=True)
+    (folder / "libc.so.6").write_bytes(elf(3, [(LOAD, 5, 0, 0, 0x1000, 0x1000)]))
+    return _programs(folder)
+
+
+def test_beside_the_log_or_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no folder is shown: a program there, if heap and C library bear it out, and the note says so."""
+    text = _with("", "./prog", MAPPED)
+    beside, here = tmp_path / "logs", tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for folder in (beside, here):
+        program = _borne_out(folder)
+        note, images = _relative(tmp_path, text)
+        assert [str(program) in {line[6] for line in image.args[3]} for image in images] == [True]
+        assert "does not show the folder" in note and str(program) in note
+        program.unlink()
+    program = _borne_out(here)
+    for less in (_with("", "./prog"), text.replace("brk(NULL) = 0x555555570000", "getpid() = 7")):
+        note, images = _relative(tmp_path, less)
+        assert images == [] and str(program) in note
+
+
+def test_two_that_may_have_run_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One beside the log, another here, both borne out: neither; a link to the same file is one, and so is the one
+    that the log does not refute."""
+    text = _with("", "./prog", MAPPED)
+    one, here = _borne_out(tmp_path / "logs"), tmp_path / "here"
+    other = _borne_out(here)
+    monkeypatch.chdir(here)
+    note, images = _relative(tmp_path, text)
+    assert images == [] and "several programs" in note and str(one) in note and str(other) in note
+    (here / "libc.so.6").write_bytes(elf(3, [(LOAD, 5, 0, 0, 0x5000, 0x5000)]))
+    note, images = _relative(tmp_path, text)
+    assert str(one) in {line[6] for line in images[0].args[3]} and "of the length" in note
+    other.unlink()
+    other.hardlink_to(one)
+    assert len(_relative(tmp_path, text)[1]) == 1
+
+
+def test_a_relative_program_that_executes_itself_again(tmp_path: Path) -> None:
+    """/proc/self/exe behind a relative path: that program, even before it was placed."""
+    _programs(tmp_path)
+    lines = _with("", "./prog", OPENED.format(folder=tmp_path)).splitlines(keepends=True)
+    again = ['7 execve("/proc/self/exe", ["prog"], 0x7ffd0) = 0\n', *lines[1:]]
+    for first in (lines[:-1], lines[:-2]):
+        assert len(_relative(tmp_path, "".join([*first, *again]), logs=[])[1]) == 2
+
+
+def test_a_followed_log_is_given_the_same_images(tmp_path: Path) -> None:
+    """Line by line as it grows: the events of the whole log, images and numbers included."""
+    program = _programs(tmp_path)
+    for text in (LOG.format(path=program), _with("", "./prog", OPENED.format(folder=tmp_path))):
+        log = tmp_path / "x.log"
+        log.write_text(text)
+        whole = list(FoundReader(StraceReader([log])).events())
+        assert [event.call for event in whole].count("maps") == 1
+        log.write_text("")
+        lines = iter(text.splitlines(keepends=True))
+
+        def grow(log: Path = log, lines: Iterator[str] = lines) -> bool:
+            line = next(lines, None)
+            if line:
+                with log.open("a") as file:
+                    file.write(line)
+            return line is not None
+
+        assert list(FoundReader(Followed(log, grow)).events()) == whole

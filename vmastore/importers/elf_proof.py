@@ -21,9 +21,13 @@ _MAPS = frozenset({"mmap", "mmap2"})
 
 
 class Proof:
-    """What the events of a new program say of its file, from its exec on."""
+    """What the events of a new program say of its file, from its exec on.
 
-    def __init__(self, event: Event, path: str) -> None:
+    guessed: nothing says that the file's folder is the one: the heap and the C library must bear it out.
+    """
+
+    def __init__(self, event: Event, path: str, *, guessed: bool = False) -> None:
+        self.guessed = guessed
         self._ran_ns = event.ts_ns
         self._path = path
         self._brk: int | None = None  # where the heap began
@@ -48,6 +52,8 @@ class Proof:
         library = None if loader is None else _library_beside(loader.path)
         if library is not None and self._lengths and library.span[1] - library.span[0] not in self._lengths:
             return f"no {_C_LIBRARY} of the length of the one here is mapped"
+        if self.guessed and (self._brk is None or library is None or not self._lengths):
+            return "its folder is not in the log, nor enough else that bears it out"
         return None
 
     def _newer(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from vmastore.errors import InputError
@@ -11,6 +11,7 @@ from vmastore.events.types import Event, ObservedVma
 from vmastore.importers.beside import EXECS
 from vmastore.importers.elf_image import Image, read_image
 from vmastore.importers.elf_proof import Proof
+from vmastore.importers.strace.folders import Folders, places
 
 FOUND = "found"  # --exec found: every program that is at its path here
 _WITHIN = 5_000  # events after an exec: a program whose loader is not done by then is not placed
@@ -21,20 +22,16 @@ _PIE = range(0x5500_0000_0000, 0x5700_0000_0000)
 
 
 class _Program:
-    """One exec whose image is to be placed. proof: tells whether the file here is what ran; None: it was named."""
+    """A file that may be what an exec ran. proof: tells whether it is; None: it was named."""
 
-    def __init__(
-        self, event: Event, path: object, image: Image, loader: Image | None, proof: Proof | None, deadline: int
-    ) -> None:
-        self.event = event
+    def __init__(self, path: object, image: Image, loader: Image | None, proof: Proof | None) -> None:
         self._path = _shown_path(path, image.path)
         self.image = image
         self.loader = loader
         self.proof = proof
         self.base: int | None = 0 if image.fixed and proof is None else None
         self.loader_base: int | None = None
-        self.deadline = deadline  # the count of events at which it is waited for no longer
-        self.settled = False
+        self.settled = self._settled()
         self._mapped: list[tuple[int, int]] = []
 
     def see(self, event: Event) -> None:
@@ -47,7 +44,13 @@ class _Program:
             self._mapped.append((event.result, event.result + event.args[1]))
         elif event.call == "mprotect" and event.args[2] == _PROT_READ:
             self._relro(event.args[0], event.args[1])
-        self.settled = self.base is not None and (self.loader is None or self.loader_base is not None)
+        self.settled = self._settled()
+
+    def _settled(self) -> bool:
+        """Whether nothing more is to be learnt: both files are placed, or the program never can be."""
+        if self.base is None:
+            return self.image.relro is None and self.proof is not None
+        return self.loader is None or self.loader_base is not None
 
     def _relro(self, addr: int, length: int) -> None:
         if any(start <= addr < end for start, end in self._mapped):
@@ -77,29 +80,76 @@ class _Program:
         return found if self.loader is None or self.loader_base is not None else [*found, self.loader.path]
 
 
+class _Exec:
+    """One exec whose image is to be placed.
+
+    programs: what it may have run; None: to be looked for when the loader is at work, as the calls up to there may
+    show the folder that a relative path begins at.
+    """
+
+    def __init__(self, event: Event, programs: list[_Program] | None, deadline: int) -> None:
+        self.event = event
+        self.programs = programs
+        self.deadline = deadline  # the count of events at which it is waited for no longer
+        self.over = False  # it ended, or ran something else
+        self._seen: list[Event] = []
+
+    def see(self, event: Event) -> None:
+        """Learn from an event of the program's address space."""
+        if self.programs is None:
+            self._seen.append(event)
+        for program in self.programs or ():
+            program.see(event)
+
+    def begin(self, programs: list[_Program]) -> None:
+        """These may be what ran."""
+        self.programs = programs
+        for event in self._seen:
+            for program in programs:
+                program.see(event)
+        self._seen.clear()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is to be learnt of it."""
+        return self.over or (self.programs is not None and all(program.settled for program in self.programs))
+
+
 class Images:
     """The stage that follows each exec with a `maps` event of kind "image".
 
     programs: paths of executables, each for execs of a file of that name (one path alone: for the log's first
     exec too), and FOUND: every program that is at its path here, unless the log shows that it is another one
     (`Proof`). What the log does not show the place of (by its loader's mprotect) is left out and counted.
-    quiet: nothing is said of programs that are not here, or not placed.
+    quiet: nothing is said of programs that are not here, or not placed. folders: those that the log shows, asked for
+    where a path is relative; logs: its files, beside which a program may lie whose folder the log does not show.
     """
 
-    def __init__(self, programs: Sequence[str], *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        programs: Sequence[str],
+        *,
+        quiet: bool = False,
+        folders: Callable[[], Folders] | None = None,
+        logs: Sequence[str] = (),
+    ) -> None:
         self._quiet = quiet
+        self._folders = folders
+        self._logs = list(logs)
         self._found = FOUND in programs
         named = [path for path in programs if path != FOUND]
         self._named = {PurePosixPath(path).name: read_image(path) for path in named}
         self._first = next(iter(self._named.values())) if len(self._named) == 1 else None
         self._read: dict[str, Image | None] = {}  # by path
         self._running: dict[int, tuple[Image, object, bool]] = {}  # by mm: image, its path in the log, whether named
-        self._waiting: dict[int, _Program] = {}  # by mm
-        self._held: deque[Event | _Program] = deque()
+        self._waiting: dict[int, _Exec] = {}  # by mm
+        self._held: deque[Event | _Exec] = deque()
         self._count = 0
         self._unplaced: dict[str, None] = {}
         self._absent: dict[str, None] = {}
         self._others: dict[str, None] = {}  # programs here that are not those that ran, and why
+        self._guessed: dict[str, None] = {}  # relative paths of which the log does not show the folder
+        self._either: dict[str, None] = {}  # relative paths of which two programs are borne out
 
     @property
     def note(self) -> str | None:
@@ -109,6 +159,10 @@ class Images:
             notes.append(f"the log does not show where these were mapped: {_some(self._unplaced)}")
         if self._others:
             notes.append(f"not the program that ran, by the log: {_some(self._others)}")
+        if self._guessed:
+            notes.append(f"the log does not show the folder of these, but bears them out: {_some(self._guessed)}")
+        if self._either:
+            notes.append(f"several programs may be the one that ran, none is taken: {_some(self._either)}")
         if self._absent and not self._quiet:
             notes.append(f"no such executable here: {_some(self._absent)}")
         return "; ".join(notes) or None
@@ -136,35 +190,59 @@ class Images:
 
     def rest(self) -> Iterator[Event]:
         """What is left when all events have been seen."""
-        for program in self._waiting.values():
-            program.settled = True
+        for waiting in self._waiting.values():
+            waiting.over = True
         return self._release()
 
     def _begin(self, event: Event) -> None:
-        (image, named), path = self._image_of(event), event.args[0]
-        if image is None and path in ("/proc/self/exe", f"/proc/{event.pid}/exe") and event.mm in self._running:
-            image, path, named = self._running[event.mm]
+        (image, named), path, mm = self._image_of(event), event.args[0], event.args[2]
+        programs: list[_Program] | None = None
+        if image is None and path in ("/proc/self/exe", f"/proc/{event.pid}/exe"):
+            image, path, named = self._runs(event.mm)
         if image is not None:
-            self._running[event.args[2]] = image, path, named
-            proof = None if named else Proof(event, image.path)
-            program = _Program(event, path, image, self._loader(image), proof, self._count + _WITHIN)
-            self._waiting[event.args[2]] = program
-            self._held.append(program)
+            self._running[mm] = image, path, named
+            programs = [self._program(event, path, image, named=named)]
+        elif not self._found or self._folders is None or not isinstance(path, str) or path.startswith("/"):
+            return
+        self._waiting[mm] = waiting = _Exec(event, programs, self._count + _WITHIN)
+        self._held.append(waiting)
+
+    def _runs(self, mm: int) -> tuple[Image | None, object, bool]:
+        """What an address space runs."""
+        if mm in self._waiting:
+            self._choose(self._waiting[mm])
+        return self._running.get(mm, (None, None, False))
+
+    def _program(
+        self, event: Event, path: object, image: Image, *, named: bool = False, guessed: bool = False
+    ) -> _Program:
+        proof = None if named else Proof(event, image.path, guessed=guessed)
+        return _Program(path, image, self._loader(image), proof)
 
     def _look(self, event: Event) -> None:
-        program = self._waiting.get(event.mm)
-        if program is None:
+        waiting = self._waiting.get(event.mm)
+        if waiting is None:
             return
-        program.see(event)
-        if (event.call in EXECS and not event.errno) or (event.call == "exit" and event.args[2]):
-            program.settled = True
+        waiting.see(event)
+        waiting.over |= (event.call in EXECS and not event.errno) or (event.call == "exit" and bool(event.args[2]))
+        if waiting.programs is None and (waiting.over or event.call == "mprotect"):
+            waiting.begin(self._relative(waiting.event))
+
+    def _relative(self, event: Event) -> list[_Program]:
+        """The files here that a relative path may name."""
+        assert self._folders is not None
+        path, folder = event.args[0], self._folders().at_exec.get(event.args[2])
+        found = [(place, self._at(place)) for place in places(folder, path, self._logs)]
+        if not found:
+            self._absent[path] = None
+        return [self._program(event, place, image, guessed=folder is None) for place, image in found if image]
 
     def _release(self) -> Iterator[Event]:
         """What is held back up to the first program that is still to be placed."""
         held = self._held
         while held:
             first = held[0]
-            if isinstance(first, _Program):
+            if isinstance(first, _Exec):
                 if not first.settled and self._count < first.deadline:
                     return
                 held.popleft()
@@ -174,15 +252,34 @@ class Images:
                 held.popleft()
                 yield first
 
-    def _image(self, program: _Program) -> Iterator[Event]:
-        against = program.refuted()
-        if against is not None:
-            self._others[f"{program.image.path} ({against})"] = None
-            return
-        self._unplaced.update(dict.fromkeys(program.unplaced()))
-        if program.proof is not None and program.base is None:
-            return  # nothing in the log says that it is the file here
-        lines, event = program.lines(), program.event
+    def _choose(self, waiting: _Exec) -> _Program | None:
+        """The one program that the log bears out, or that was named."""
+        if waiting.programs is None:
+            waiting.begin(self._relative(waiting.event))
+        good, path = [], waiting.event.args[0]
+        for program in waiting.programs or ():
+            against = program.refuted()
+            if against is not None:
+                self._others[f"{program.image.path} ({against})"] = None
+                continue
+            self._unplaced.update(dict.fromkeys(program.unplaced()))
+            if (
+                program.proof is None or program.base is not None
+            ):  # else nothing in the log says that it is the file here
+                good.append(program)
+        if len(good) != 1:
+            self._either.update(
+                dict.fromkeys([f"{path} ({good[0].image.path}, {good[1].image.path})"] if good else [])
+            )
+            return None
+        if good[0].proof is not None and good[0].proof.guessed:
+            self._guessed[good[0].image.path] = None
+        self._running.setdefault(waiting.event.args[2], (good[0].image, good[0].image.path, good[0].proof is None))
+        return good[0]
+
+    def _image(self, waiting: _Exec) -> Iterator[Event]:
+        program, event = self._choose(waiting), waiting.event
+        lines = [] if program is None else program.lines()
         if lines:
             args = ("image", len(lines), None, [list(line) for line in lines])
             yield Event(0, event.args[2], event.pid, event.tid, event.ts_ns, "maps", args, 0, 0)

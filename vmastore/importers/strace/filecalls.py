@@ -8,7 +8,7 @@ from vmastore.importers.strace import constants
 from vmastore.importers.strace.arguments import parse
 from vmastore.importers.strace.joiner import Called
 from vmastore.importers.strace.scan import Unparsed, split_list
-from vmastore.importers.strace.tokens import bare_name, decoded_path, decoration
+from vmastore.importers.strace.tokens import bare_name, decoded_path, decoration, text_of
 from vmastore.importers.strace.tracker import Handler, Tracker
 
 MAP_ANONYMOUS = constants.MAP["MAP_ANONYMOUS"]
@@ -56,6 +56,8 @@ def _open(tracker: Tracker, thread: Thread, call: Called) -> None:
         args = parse(call.name, call.tokens)
     except Unparsed:  # flags of a newer strace: the descriptor matters all the same
         args = (None, b", ".join(call.tokens).decode("utf-8", "backslashreplace"), None, None)
+    if b"AT_FDCWD<" in call.tokens[0]:
+        tracker.folders.shown(thread.pid, thread.mm, call.tokens[0])
     if call.name == "creat":
         path, flags = args[0], constants.OPEN["O_WRONLY"] | constants.OPEN["O_CREAT"]
     else:
@@ -66,6 +68,14 @@ def _open(tracker: Tracker, thread: Thread, call: Called) -> None:
     tracker.saw.add("descriptors")
     file = tracker.descriptions.opened(path, _shown_result(call), flags)
     _install(tracker, thread, call, args, file, bool((flags or 0) & O_CLOEXEC))
+
+
+def _chdir(tracker: Tracker, thread: Thread, call: Called) -> None:
+    if _done(call):
+        token = call.tokens[0]
+        path = text_of(token) if call.name == "chdir" else tracker.path_of(thread, token)
+        tracker.folders.changed(thread.pid, thread.mm, path)
+    tracker.event(thread, call, parse(call.name, call.tokens))
 
 
 def _memfd_create(tracker: Tracker, thread: Thread, call: Called) -> None:
@@ -234,6 +244,7 @@ FILE_CALLS: dict[str, Handler] = {
     "mmap": _mmap,
     "mmap2": _mmap,
     **dict.fromkeys(("open", "openat", "openat2", "creat"), _open),
+    **dict.fromkeys(("chdir", "fchdir"), _chdir),
     "memfd_create": _memfd_create,
     "userfaultfd": _userfaultfd,
     "ioctl": _ioctl,

@@ -105,6 +105,12 @@ class StraceImporter:
         for record in records:
             self.lookahead.push(record)
 
+    def shift(self, by: int) -> None:
+        """The events to come have numbers higher by so much: others were put between those that were given."""
+        self.tracker.seq += by
+        # whose stacks are to come
+        self.tracker.out = [event._replace(seq=event.seq + by) for event in self.tracker.out]
+
     def finish(self) -> list[Event]:
         """The last events; after this, `skips` is complete."""
         self.joiner.finish()

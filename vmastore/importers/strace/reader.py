@@ -71,12 +71,6 @@ class StraceReader:
                 yield from self._log(survey(source))
         yield self.importer.finish()
 
-    def shift(self, by: int) -> None:
-        """The events to come have numbers higher by so much: others were put between those that were given."""
-        tracker = self.importer.tracker
-        tracker.seq += by
-        tracker.out = [event._replace(seq=event.seq + by) for event in tracker.out]  # whose stacks are to come
-
     def _log(self, log: Survey) -> Iterator[list[Event]]:
         importer = self.importer
         importer.number = importer.offset = 0

@@ -14,11 +14,14 @@ from vmastore.importers.processes import Processes, Thread
 from vmastore.importers.strace import constants
 from vmastore.importers.strace.account import Account
 from vmastore.importers.strace.arguments import clone_flags, parse
+from vmastore.importers.strace.folders import Folders
 from vmastore.importers.strace.joiner import Called, Happened, Opened, Record
 from vmastore.importers.strace.lexer import Kind
 from vmastore.importers.strace.notes import attach_threads, signal_args
 from vmastore.importers.strace.scan import Unparsed
 from vmastore.importers.strace.tids import CLONES
+from vmastore.importers.strace.tokens import decoration
+from vmastore.importers.strace.values import FD
 
 Handler = Callable[["Tracker", Thread, Called], None]
 
@@ -45,6 +48,7 @@ class Tracker:
         self.mark = 0  # where the last record's events begin in `out`
         self.processes = Processes()
         self.descriptions = Descriptions()
+        self.folders = Folders()
         self.births: dict[int, _Birth] = {}  # by the parent's tid
         # the call that made a child, by its tid, where a look ahead found it; None: it was there before
         self.parents: dict[int, Called | None] = {}
@@ -215,6 +219,7 @@ class Tracker:
         files = parent.files if bits & constants.CLONE_FILES else self.descriptions.copy(parent.files)
         pid = parent.pid if bits & constants.CLONE_THREAD else tid
         child = self.processes.add(tid, pid, child_mm, files)
+        self.folders.forked(parent.pid, pid, bits)
         self.saw.add("processes")
         self.seq += 1
         event = Event(self.seq, mm, parent.pid, parent.tid, call.time_ns, call.name, (flags, child_mm), tid, 0)
@@ -247,8 +252,28 @@ class Tracker:
         old, new = thread.mm, self.processes.new_mm()
         self.processes.move(thread, new)
         self.unshare_files(thread)
+        self.folders.executed(thread.pid, new, path, self._base(thread, call))
         self.event(thread, call, (path, argv, new), mm=old)
         self.released(thread, call, self.descriptions.exec(thread.files))
+
+    def _base(self, thread: Thread, call: Called) -> str | None:
+        """What the path of an execveat begins at, "" if that is not known; None: the current folder."""
+        if call.name != "execveat" or b"AT_FDCWD" in call.tokens[0]:
+            if call.name == "execveat" and decoration(call.tokens[0]):
+                self.folders.shown(thread.pid, thread.mm, call.tokens[0])
+            return None
+        return self.path_of(thread, call.tokens[0]) or ""
+
+    def path_of(self, thread: Thread, token: bytes) -> str | None:
+        """The path behind a descriptor, if the log shows it whole."""
+        path = decoration(token)
+        try:
+            slot = thread.files.slots.get(FD[token])
+        except Unparsed:
+            slot = None
+        if path is None and slot is not None:
+            path = self.descriptions.files[slot.file - 1].path
+        return path if path is not None and path.startswith("/") else None
 
     def unshare_files(self, thread: Thread) -> None:
         """Give a thread a descriptor table of its own."""
