@@ -150,7 +150,7 @@ def test_every_field_is_accounted_for() -> None:
     assert set(vars(world.limits)) == {"_guests", "_spaces"}
     assert set(vars(Env(preset("6.18")))) == {
         "rules", "config", "sticky", "table", "soft_dirty", "uffds", "forked_uffds", "zero_dev", "inferred", "faults",
-        "fs_known", "open_offsets",
+        "fs_known", "open_offsets", "judged",
     }  # fmt: skip
     world.mm(1)
     for name in MM_VALUES:  # plain values, which JSON keeps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from vmastore.mm.flags import TASK_SIZE, VM_MAYBE_GUARD, VM_SOFTDIRTY
 from vmastore.mm.guards import Guards
@@ -47,6 +48,7 @@ class Env:
         self.config = config or Config()
         ignored = VM_SOFTDIRTY | (VM_MAYBE_GUARD if rules.sticky_flags else 0)
         self.sticky = ignored if rules.sticky_flags else 0
+        self.judged: dict[tuple[Any, ...], bool] = {}  # whether decisions are certain, by what decides it (mm/merge)
         self.open_offsets = False  # some VMA may have another page offset than the one taken for it
         self.table = AttrsTable(ignored)
         self.soft_dirty = VM_SOFTDIRTY if self.config.soft_dirty else 0

@@ -72,4 +72,9 @@ class Decision(NamedTuple):
     certain: bool = True
 
 
+def assumed(decision: Decision) -> Decision:
+    """The same, not certain."""
+    return new(Decision, (*decision[:10], False)) if decision.certain else decision
+
+
 new = tuple.__new__  # `new(Decision, (all eleven fields))`: without the cost of keywords and defaults

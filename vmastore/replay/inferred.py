@@ -5,7 +5,7 @@ from __future__ import annotations
 from vmastore.events import Event
 from vmastore.mm.flags import PAGE_SIZE, VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS, VM_GROWSDOWN
 from vmastore.mm.mm import Mm
-from vmastore.mm.outcome import Decision
+from vmastore.mm.outcome import Decision, assumed
 from vmastore.mm.unknown import UNSURE, UNSURE_BASE
 from vmastore.mm.vma import BaseAnon, Vma
 from vmastore.syscalls import uapi
@@ -22,9 +22,12 @@ def prepare(mm: Mm, event: Event) -> None:
     munmap succeeds over holes, so it infers nothing; nor does an mremap that did not need its whole source.
     Below a VMA that grows downwards, faults that the trace does not show made it grow.
     """
-    if event.call not in _NEEDS_RANGE or not isinstance(event.args[0], int):
+    args = event.args
+    if event.call not in _NEEDS_RANGE or not isinstance(args[0], int):
         return
-    start = event.args[0] & -PAGE_SIZE
+    if _is_mapped(mm, args[0], args[1]):
+        return
+    start = args[0] & -PAGE_SIZE
     end = start + page_align(event.args[1] + (event.args[0] - start))
     if event.call == "mremap":
         start, end = _mremap_source(mm, start, end, event)
@@ -34,6 +37,20 @@ def prepare(mm: Mm, event: Event) -> None:
         _grow(mm, start, end)
     if not mm.complete:
         fill_holes(mm, start, end)
+
+
+def _is_mapped(mm: Mm, start: int, length: int) -> bool:
+    """Whether VMAs without a hole hold all of [start, start+length): the call itself will look up the first."""
+    vma = mm.find_vma(start)
+    if length < 0 or vma.vm_start > start:
+        return False
+    end = start + length
+    while vma.vm_end < end:
+        nxt = vma.next
+        if nxt.vm_start != vma.vm_end:
+            return False
+        vma = nxt
+    return True
 
 
 def _grow(mm: Mm, start: int, end: int) -> None:
@@ -50,12 +67,13 @@ def below_heap(mm: Mm, decisions: list[Decision]) -> list[Decision]:
 
     The program's data may end there (always without address randomisation). brk itself never looks below start_brk.
     """
-    edge = page_align(mm.start_brk)
+    edge = (mm.start_brk + PAGE_SIZE - 1) & -PAGE_SIZE
     for n, decision in enumerate(decisions):
+        if decision[2] != edge:  # vm_start, the way that costs least
+            continue
         reason = decision.reason_prev
-        nothing = decision.vm_start == edge and reason is not None and reason.code in _NOTHING
-        if nothing and decision.api != "do_brk_flags":
-            decisions[n] = decision._replace(certain=False)
+        if reason is not None and reason.code in _NOTHING and decision.api != "do_brk_flags":
+            decisions[n] = assumed(decision)
     return decisions
 
 

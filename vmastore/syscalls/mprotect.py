@@ -24,6 +24,7 @@ from vmastore.mm.flags import (
 )
 from vmastore.mm.merge import vma_modify_flags
 from vmastore.mm.mm import Mm
+from vmastore.mm.outcome import assumed
 from vmastore.mm.unknown import write_open
 from vmastore.mm.vma import Vma
 from vmastore.syscalls.common import covered, write_flags
@@ -129,7 +130,7 @@ def _fixup(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, new: int, overcomm
     decided = len(mm.decisions)
     changed = vma_modify_flags(mm.vmi, prev, vma, start, end, new)
     if unsure:
-        mm.decisions[decided:] = [d._replace(certain=False) for d in mm.decisions[decided:]]
+        mm.decisions[decided:] = [assumed(d) for d in mm.decisions[decided:]]
     if isinstance(changed, int):
         return changed
     write_flags(mm, changed, new)

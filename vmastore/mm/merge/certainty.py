@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 from vmastore.mm.unknown import UNSURE_BASE, UNSURE_FORKED, UNSURE_KINDS, Assigned, State, assignments
 from vmastore.mm.vma import AnonVma, Vma
@@ -43,6 +44,17 @@ def _borrowed(vma: Vma, others: list[Vma], assigned: Assigned) -> State:
         if other.base is not None and other.base is not vma.base and other.anon_vma is own[0] is not None:
             return assigned[other.base] if assigned[other.base][1] == 1 else own
     return own
+
+
+def pattern(a: Vma, b: Vma, c: Vma) -> tuple[Any, ...] | None:
+    """All of three VMAs that `is_certain` looks at, where no first observation left anything open; else None.
+
+    Which of them have the same anon_vma counts, not which one it is: few patterns come up, and each is judged once.
+    """
+    if a.base is not None or b.base is not None or c.base is not None:
+        return None
+    x, y, z = a.anon_vma, b.anon_vma, c.anon_vma
+    return a.unsure, b.unsure, c.unsure, len(a.chain), len(b.chain), len(c.chain), x is y, y is z, x is z
 
 
 Fits = tuple[bool, ...]  # of an edge: whether the attributes go together, each answer that is possible

@@ -14,11 +14,12 @@ neighbour, `*` the range:
 
 from __future__ import annotations
 
-from vmastore.mm.merge.certainty import absorb_unsure, is_certain
+from vmastore.mm.merge.certainty import Fits, absorb_unsure, is_certain, pattern
 from vmastore.mm.merge.predicates import (
     CLOSE,
     GAP,
     INSIDE,
+    NEVER,
     NO_VMA,
     SPECIAL,
     anon_reason,
@@ -157,11 +158,21 @@ sticky_bits = _sticky_bits
 
 def _certain(mm: Mm, prev: Vma, vma: Vma, nxt: Vma, start: int, end: int, attrs: VmaAttrs) -> bool:
     """Whether any state of the unsure VMAs would decide the same way."""
-    rules = mm.rules
-    lefts = may_fit(prev.attrs, attrs) if start == vma.vm_start and prev.vm_end == start else (False,)
-    rights = may_fit(nxt.attrs, attrs) if end == vma.vm_end and nxt.vm_start == end else (False,)
-    if True not in lefts and True not in rights:
+    lefts = may_fit(prev.attrs, attrs) if start == vma.vm_start and prev.vm_end == start else NEVER
+    rights = may_fit(nxt.attrs, attrs) if end == vma.vm_end and nxt.vm_start == end else NEVER
+    if lefts is NEVER and rights is NEVER:
         return True
+    seen = pattern(prev, vma, nxt)
+    if seen is None:
+        return _tried(mm.rules, prev, vma, nxt, lefts, rights)
+    judged = mm.env.judged
+    known = judged.get((lefts, rights, seen))
+    if known is None:
+        known = judged[lefts, rights, seen] = _tried(mm.rules, prev, vma, nxt, lefts, rights)
+    return known
+
+
+def _tried(rules: RuleSet, prev: Vma, vma: Vma, nxt: Vma, lefts: Fits, rights: Fits) -> bool:
 
     def decide(left: bool, right: bool, p: State, c: State, n: State) -> str:
         prev_ok = left and anon_reason(rules, p[0], p[1], c[0], c[1]) is None

@@ -10,12 +10,13 @@ the logic that mmap_region() had up to 6.11.
 
 from __future__ import annotations
 
-from vmastore.mm.merge.certainty import absorb_unsure, is_certain
+from vmastore.mm.merge.certainty import Fits, absorb_unsure, is_certain, pattern
 from vmastore.mm.merge.existing import dup_anon_vma, sticky_bits
 from vmastore.mm.merge.predicates import (
     CLOSE,
     EXPAND_ONLY,
     GAP,
+    NEVER,
     NO_VMA,
     SPECIAL,
     anon_reason,
@@ -157,11 +158,24 @@ def _certain(
     next_first: bool,
 ) -> bool:
     """Whether any state of the unsure VMAs would decide the same way."""
-    rules = mm.rules
-    lefts = may_fit(prev.attrs, attrs) if prev.vm_end == start else (False,)
-    rights = may_fit(nxt.attrs, attrs) if not just_expand and nxt.vm_start == end else (False,)
-    if True not in lefts and True not in rights:
+    lefts = may_fit(prev.attrs, attrs) if prev.vm_end == start else NEVER
+    rights = may_fit(nxt.attrs, attrs) if not just_expand and nxt.vm_start == end else NEVER
+    if lefts is NEVER and rights is NEVER:
         return True
+    seen = pattern(prev, nxt, nxt) if copied is None else None
+    if seen is None:
+        return _tried(mm.rules, prev, nxt, copied, lefts, rights, next_first)
+    judged = mm.env.judged
+    key = lefts, rights, seen, next_first
+    known = judged.get(key)
+    if known is None:
+        known = judged[key] = _tried(mm.rules, prev, nxt, copied, lefts, rights, next_first)
+    return known
+
+
+def _tried(
+    rules: RuleSet, prev: Vma, nxt: Vma, copied: Vma | None, lefts: Fits, rights: Fits, next_first: bool
+) -> bool:
     forgets = _forgets_anon_vma(rules, prev, copied)
 
     def decide(left: bool, right: bool, p: State, n: State, c: State = (None, 0)) -> str:

@@ -6,6 +6,7 @@ can_vma_merge_before(), can_vma_merge_after(), are_anon_vmas_compatible().
 
 from __future__ import annotations
 
+from vmastore.mm.merge.certainty import Fits
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Reason
 from vmastore.mm.rules import RuleSet
@@ -23,6 +24,8 @@ NAME = Reason("name")
 PGOFF = Reason("pgoff")
 ANON_PGOFF = Reason("anon_pgoff")
 _FLAGS: dict[int, Reason] = {}  # by the bits that differ: as many as there are pairs of flags in use
+ALWAYS: Fits = (True,)  # answers of may_fit()
+NEVER: Fits = (False,)
 EXPAND_ONLY = Reason("expand_only")
 STALE = Reason("stale")
 ANON_FORKED = Reason("anon_vma", "inherited through fork while written")
@@ -88,15 +91,21 @@ def offset_reason(attrs: VmaAttrs, other: VmaAttrs) -> Reason | None:
     return ANON_PGOFF
 
 
-def may_fit(attrs: VmaAttrs, other: VmaAttrs) -> tuple[bool, ...]:
-    """Whether two touching VMAs go together but for their anon_vmas: every answer that open offsets allow."""
+def may_fit(attrs: VmaAttrs, other: VmaAttrs) -> Fits:
+    """Whether two touching VMAs go together but for their anon_vmas: every answer that open offsets allow.
+
+    Where none does, NEVER itself.
+    """
     if attrs.compat is other.compat:
-        return (True,)
+        return ALWAYS
+    if not (attrs.anon_delta or other.anon_delta):
+        return NEVER
     a, b = attrs.open_offset, other.open_offset
     if not (a or b) or attrs_reason(attrs, other) is not None:
-        return (False,)
+        return NEVER
     apart = attrs.delta - other.delta
-    return tuple({apart + x == y for x in {0, a} for y in {0, b}})
+    fits = {apart + x == y for x in {0, a} for y in {0, b}}
+    return tuple(fits) if True in fits else NEVER
 
 
 def neighbour_reason(
