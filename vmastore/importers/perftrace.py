@@ -1,7 +1,8 @@
 """`perf trace` text: each line rewritten as the line strace would print, and read as such.
 
 perf trace leaves out arguments that are 0, prints flags without their prefix (and nothing where it has no
-name for a value), shows names as pointers, and never the flags of clone3. A line of its that strace has no
+name for a value), shows names as pointers, and mostly not the flags of clone3. The path that it adds to a
+descriptor is what /proc showed later, often another file: it is not taken. A line of its that strace has no
 counterpart for (a page fault, a comment) is given on as text, which is a counted skip.
 """
 
@@ -27,7 +28,10 @@ _LINE = re.compile(
 _CONTINUED = re.compile(rb"\.\.\. \[continued\]: (?P<name>\w{1,64})\(\)\)? *= ?(?P<result>.*)\Z")
 _CALL = re.compile(rb"(?P<name>\w{1,64})\((?P<args>.*)\) += (?P<result>.*)\Z")
 _BEGUN = re.compile(rb"(?P<name>\w{1,64})\((?P<args>.*)\) +\.\.\.\Z")
-_RESULT = re.compile(rb"(?P<value>-?\d{1,20}|0x[0-9a-f]{1,16}|\?)(?P<decoration><.*>)?(?P<rest> .*)?\Z")
+_RESULT = re.compile(rb"(?P<value>-?\d{1,20}|0x[0-9a-f]{1,16}|\?)(?:<.*>)?(?P<rest> .*)?\Z")
+_ENDS = re.compile(rb"exit(?:_group)?\((?:error_code: ?(?P<status>-?\d{1,10}))?\) += \?\Z")
+# a descriptor and what perf took it for later, a pid and the name of its process
+_ADDED = re.compile(rb"(\d{1,10})(?:<.*>| \(.*\))\Z", re.DOTALL)
 _ARGUMENT = re.compile(rb"(?P<name>[a-z_][a-z0-9_]*): ?(?P<value>.*)\Z", re.DOTALL)
 _ZERO, _NULL, _MINUS = b"0", b"NULL", b"-1"
 
@@ -135,6 +139,9 @@ def _call(body: bytes) -> bytes | None:
     begun = _BEGUN.match(body)
     if begun:
         return b"%s(%s <unfinished ...>" % (begun["name"], _arguments(begun["name"], begun["args"]))
+    end = _ENDS.match(body)
+    if end:
+        return b"+++ exited with %d +++" % (int(end["status"] or 0) & 0xFF)
     whole = _CALL.match(body)
     if whole:
         result = _result(whole["result"])
@@ -146,14 +153,14 @@ _BEGINNINGS = frozenset({b"clone", b"clone3", b"fork", b"vfork"})
 
 
 def _result(text: bytes) -> bytes:
-    """Without the name of the process that a pid is of."""
+    """Without what perf adds to it."""
     match = _RESULT.match(text.strip())
     if not match:
         return text
     rest = match["rest"] or b""
     if match["value"].startswith(b"-") or match["value"] == b"?":
         return match["value"] + rest
-    return match["value"] + (match["decoration"] or b"")
+    return match["value"]
 
 
 def _arguments(name: bytes, text: bytes) -> bytes:
@@ -162,9 +169,10 @@ def _arguments(name: bytes, text: bytes) -> bytes:
     named, plain = {}, []
     for token in split_list(text) if text else []:
         argument = _ARGUMENT.match(token)
+        value = _ADDED.sub(rb"\1", argument["value"] if argument else token)
         if argument:
-            named[argument["name"]] = argument["value"]
-        plain.append(argument["value"] if argument else token)
+            named[argument["name"]] = value
+        plain.append(value)
     if name == b"clone":
         return b"flags=" + _flags(b"CLONE_", named.get(b"clone_flags", _ZERO))
     form = _FORMS.get(name)
