@@ -1,4 +1,4 @@
-"""Writes docs/reference.md from --help and docs/schema.md from the comments of the schema.
+"""Writes docs/reference.md from --help, docs/schema.md from the comments of the schema, and the SQL of a new store.
 
 `python docs/generate.py` writes them; `--check` fails if they are stale.
 """
@@ -11,10 +11,13 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from vmastore.cli.main import app
+from vmastore.store.engine import make_engine, to_url
+from vmastore.store.fresh import script
+from vmastore.store.migrate import migrate_to_head, migrating
 from vmastore.store.schema import metadata
 from vmastore.store.views import VIEWS
 
-DOCS = Path(__file__).parent
+ROOT = Path(__file__).parent.parent
 
 
 def reference() -> str:
@@ -62,21 +65,29 @@ def schema() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"reference.md": reference, "schema.md": schema}
+def tables() -> str:
+    """What the migrations make in an empty SQLite database."""
+    engine = make_engine(to_url(":memory:"))
+    with migrating(engine) as connection:
+        migrate_to_head(connection)
+        return script(connection)
+
+
+PAGES = {"docs/reference.md": reference, "docs/schema.md": schema, "vmastore/data/schema.sql": tables}
 
 
 def main() -> int:
     stale = []
     for name, make in PAGES.items():
         text = make().rstrip() + "\n"
-        path = DOCS / name
+        path = ROOT / name
         if "--check" in sys.argv:
             if not path.exists() or path.read_text() != text:
                 stale.append(name)
         else:
             path.write_text(text)
     for name in stale:
-        print(f"docs/{name} is stale: run `make docs`")
+        print(f"{name} is stale: run `make docs`")
     return 1 if stale else 0
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from vmastore.store.migrate import HEAD
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -63,8 +65,17 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     assert any(name.startswith("vmastore/_migrations/versions/r0001") for name in names)
 
 
+_MIGRATED = """
+from vmastore.store.engine import make_engine, to_url
+from vmastore.store.migrate import migrate_to_head, migrating
+with migrating(make_engine(to_url(":memory:"))) as connection:
+    migrate_to_head(connection)
+    print(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
+"""
+
+
 def test_the_wheel_works_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
-    """Installed alone it answers, makes a store by its own migrations, and records where strace is."""
+    """Installed alone it answers, makes and migrates stores, and records where strace is."""
     venv.create(tmp_path / "venv", with_pip=True)
     binaries = tmp_path / "venv" / "bin"
     done = run(binaries / "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=tmp_path)
@@ -77,6 +88,7 @@ def test_the_wheel_works_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert run(vmastore, "sql", "SELECT 1 AS one", cwd=tmp_path).stdout == "one\n1\n"
     assert run(vmastore, "verify", "x", cwd=tmp_path).returncode == 0
+    assert run(binaries / "python", "-c", _MIGRATED, cwd=tmp_path).stdout == f"{HEAD}\n"
     missing = "import importlib.util as u; print(u.find_spec('cli'), u.find_spec('migrations'))"
     assert run(binaries / "python", "-c", missing, cwd=tmp_path).stdout == "None None\n"
     if shutil.which("strace"):

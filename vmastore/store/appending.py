@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError
 
-from vmastore.errors import StoreError
+from vmastore.errors import StoreError, UnknownTraceError
 from vmastore.events.codec import GENESIS
 from vmastore.events.types import Event, FileInfo
 from vmastore.store.engine import run
@@ -29,9 +29,11 @@ class Head(NamedTuple):
 
 
 def head_of(connection: Connection, trace: int) -> Head:
-    """The head of a trace; of one without events, number 0 and GENESIS."""
+    """The head of a trace; of one without events, number 0 and GENESIS. Raises UnknownTraceError."""
     row = run(connection, "SELECT head_seq, head_hash, base_ns FROM trace_t WHERE trace=?", (trace,)).fetchone()
-    return Head(0, GENESIS, None) if row is None else Head(row[0], bytes(row[1] or GENESIS), row[2])
+    if row is None:
+        raise UnknownTraceError(f"no trace {trace}")
+    return Head(row[0], bytes(row[1] or GENESIS), row[2])
 
 
 def append_batch(
@@ -47,15 +49,15 @@ def append_batch(
     if base is None:
         base = next((event.ts_ns for event in events if event.ts_ns is not None), None)
     spaces = AddressSpaces(connection, trace)
-    rows, observed = event_rows(connection, names, trace, version, previous, base or 0, events, spaces)
-    version += len(rows)
-    if rows:
+    runs, observed, previous = event_rows(connection, names, trace, version, previous, base or 0, events, spaces)
+    version += len(events)
+    if runs:
         try:
-            insert_events(connection, trace, rows)
+            insert_events(connection, trace, runs)
             run(
                 connection,
                 "UPDATE trace_t SET head_seq=?, head_hash=?, base_ns=? WHERE trace=?",
-                (version, rows[-1][-1], base, trace),
+                (version, previous, base, trace),
             )
         except (OverflowError, DataError) as error:
             raise StoreError(
@@ -81,8 +83,8 @@ def batch_of_key(connection: Connection, names: Names, trace: int, key: str, eve
     same = len(events) == last - first + 1 and (not events or events[0].seq == first)
     if same and events:
         spaces = AddressSpaces()
-        rows, _ = event_rows(connection, names, trace, first - 1, previous, 0, events, spaces)
-        same = rows[-1][-1] == _hash_at(connection, trace, last)
+        _, _, reached = event_rows(connection, names, trace, first - 1, previous, 0, events, spaces)
+        same = reached == _hash_at(connection, trace, last)
     if not same:
         raise StoreError(f"trace {trace}: the key {key!r} is that of events {first} to {last}, which are others")
     return int(last)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError
 
 from vmastore.errors import StoreError
-from vmastore.store.engine import named, reader
+from vmastore.store.engine import appender, named, reader
 
 
 def explain(engine: Engine, error: Exception) -> StoreError:
@@ -47,9 +47,9 @@ def unfit(error: Exception) -> str:
 class Guarded:
     """A connection whose database errors come out as StoreError."""
 
-    def __init__(self, engine: Engine, *, write: bool) -> None:
+    def __init__(self, engine: Engine, *, write: bool, append: bool = False) -> None:
         self.engine = engine
-        self._context = engine.begin() if write else reader(engine).connect()
+        self._context = (appender(engine) if append else engine).begin() if write else reader(engine).connect()
 
     def __enter__(self) -> Connection:
         try:

@@ -13,6 +13,7 @@ from vmastore.errors import StoreError
 from vmastore.store import postgresql
 from vmastore.store.backup import back_up
 from vmastore.store.engine import APPLICATION_ID, named, reader
+from vmastore.store.fresh import make_tables
 from vmastore.store.pgfunctions import dropping, functions
 from vmastore.store.schema import metadata
 from vmastore.store.views import VIEWS
@@ -117,13 +118,22 @@ def migrating(engine: Engine) -> Iterator[Connection]:
 
 def create(engine: Engine) -> None:
     """Make the schema in an empty database; that another process has just done so is no error."""
-    from alembic import command
-
     with migrating(engine) as connection:
-        command.upgrade(config(connection), "head")
-        if engine.dialect.name == "sqlite":
+        sqlite = engine.dialect.name == "sqlite"
+        if sqlite and not inspect(connection).get_table_names():
+            make_tables(connection)
+        else:
+            migrate_to_head(connection)
+        if sqlite:
             connection.execute(text(f"PRAGMA application_id={APPLICATION_ID}"))
         finish(connection)
+
+
+def migrate_to_head(connection: Connection) -> None:
+    """Run the migrations that a database lacks."""
+    from alembic import command
+
+    command.upgrade(config(connection), "head")
 
 
 def finish(connection: Connection, others: Sequence[str] = ()) -> None:
@@ -166,8 +176,6 @@ def upgrade(
     transaction: a process that is killed on the way leaves the store as it was. Raises StoreError
     (foreign, newer, locked, no place for the copy).
     """
-    from alembic import command
-
     have, want = current(engine), head()
     if have == want:
         return have, want, None
@@ -180,7 +188,7 @@ def upgrade(
         if progress is not None:
             progress("migrate", 0, 0)
         others = drop_views(connection)
-        command.upgrade(config(connection), "head")
+        migrate_to_head(connection)
         if engine.dialect.name == "sqlite":
             connection.execute(text(f"PRAGMA application_id={APPLICATION_ID}"))
         finish(connection, others)

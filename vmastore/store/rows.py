@@ -18,6 +18,9 @@ from vmastore.store.spaces import LIFE, AddressSpaces
 COLUMNS = "mm,task,ts,call,args,result,errno,file,injected,site,line,source_offset"
 # the same as an event has them; a parameter: the trace's base_ns
 PLAIN = "mm,task,ts+?,call,args,result,errno,file,injected,site,line+seq,source_offset"
+SHORT, LONG = 10, 14  # values of a row without and with errno, file, injected and site
+# rows of one shape, one after another: how many values each has, the values of all
+Run = tuple[int, list[Any]]
 _I63 = (1 << 63) - 1
 _SHORT = "%s%s%s\x1f%s\x1f%s\x1f%s\x1f0\x1fNone\x1f0\x1f\x1f%s\x1f%s"  # % is faster than an f-string here
 
@@ -90,15 +93,16 @@ def event_rows(
     base: int,
     events: Sequence[Event],
     spaces: AddressSpaces,
-) -> tuple[list[tuple[Any, ...]], list[tuple[int, int, bytes]]]:
-    """(rows, payloads of observed maps) of events that follow on event `version` with its hash.
+) -> tuple[list[Run], list[tuple[int, int, bytes]], bytes]:
+    """(rows, payloads of observed maps, the last hash) of events that follow on event `version` with its hash.
 
     base: the trace's base_ns, from which times are stored as the difference.
-    Rows are of the shapes of `insert_events`, their last value is the hash. What the events say of address
-    spaces goes to `spaces`.
+    Rows are of the shapes of `insert_events`. What the events say of address spaces goes to `spaces`.
     Raises ConcurrencyError at a gap. One loop without helpers: it runs once for every event.
     """
-    rows: list[tuple[Any, ...]] = []
+    runs: list[Run] = []
+    width = 0
+    flat: list[Any] = []
     observed: list[tuple[int, int, bytes]] = []
     calls, sites, tasks, born = names.calls, names.sites, names.tasks, spaces.born
     whose: dict[int, tuple[int, int, str, int]] = {}  # by tid: mm, pid, the text of all three, the task's number
@@ -131,7 +135,10 @@ def event_rows(
             state = blank()  # `digest`, without a call
             state.update(previous + text.encode("utf-8", "surrogatepass"))
             previous = state.digest()
-            rows.append((seq, mm, known[3], when, number, shown, result, ahead, offset, previous))
+            if width != SHORT:
+                width, flat = SHORT, []
+                runs.append((SHORT, flat))
+            flat += (seq, mm, known[3], when, number, shown, result, ahead, offset, previous)
         else:
             place, faked = None, 1 if injected else 0
             if site is not None:
@@ -140,9 +147,25 @@ def event_rows(
             previous = link(
                 previous, seq, mm, pid, tid, ts_ns, hashed, args, result, errno, file, faked, site, line, offset
             )  # fmt: skip
-            rows.append(
-                (seq, mm, known[3], when, number, shown, result, errno, file, faked, place, ahead, offset, previous)
+            if width != LONG:
+                width, flat = LONG, []
+                runs.append((LONG, flat))
+            flat += (
+                seq,
+                mm,
+                known[3],
+                when,
+                number,
+                shown,
+                result,
+                errno,
+                file,
+                faked,
+                place,
+                ahead,
+                offset,
+                previous,
             )
         if special:
             spaces.note(event)
-    return rows, observed
+    return runs, observed, previous

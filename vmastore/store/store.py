@@ -197,7 +197,7 @@ class Store:
         `expected_version`; StoreError when the key was used for other events, and otherwise.
         """
         try:
-            with self._write() as connection:
+            with Guarded(self.engine, write=True, append=True) as connection:
                 head = appending.head_of(connection, trace)
                 version = head.version
                 if key is not None:

@@ -34,8 +34,9 @@ _LASTED = re.compile(rb"(\d{1,8}(?:\.\d{1,9})?)>\Z")
 _DAY = re.compile(rb"\d\d:\d\d:\d\d(?:\.\d{1,9})?\Z")
 _NUMBER = re.compile(rb" *= (0|-?[1-9]\d{0,17}|0x[0-9a-f]{1,16})\Z")
 _UNFINISHED = b" <unfinished ...>"
+_HALF = b"<... "
 _END_OF_TIME = b"9"  # 2255: nanoseconds since the epoch must fit into 63 bits
-_LESS_THAN, _GREATER_THAN, _POINT, _CLOSING = b"<>.)"
+_GREATER_THAN, _POINT, _CLOSING = b">.)"
 _new = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
 
 
@@ -94,7 +95,6 @@ _FORMS: dict[str, Reader] = {
     **{name: _triple(*SIMPLE[name]) for name in ("mprotect", "madvise", "mlock2", "msync")},
 }
 _CALLS = {name.encode(): (name, read) for name, read in _FORMS.items()}
-_RESUMED = {b"<... " + name: form for name, form in _CALLS.items()}
 
 
 class _Results(dict[bytes, _Outcome]):
@@ -147,6 +147,47 @@ class _Names(dict[bytes, str]):
 _NAMES = _Names()
 
 
+def _other(tokens: list[bytes]) -> Args:
+    """Of a call that has no short way."""
+    raise Unparsed("not the short way")
+
+
+# thread, tid, call, what reads its arguments
+_Head = tuple[Thread, int, str, Reader]
+
+
+class _Heads(dict[bytes, _Head]):
+    """Whose a line is and which call it shows, by what stands before the parenthesis, without the time.
+
+    prefixes: the threads known, by all that stands before the time or the call. Raises KeyError for others.
+    """
+
+    def __init__(self, prefixes: dict[bytes, Thread]) -> None:
+        super().__init__()
+        self._prefixes = prefixes
+
+    def __missing__(self, head: bytes) -> _Head:
+        name = head[head.rfind(b" ") + 1 :]
+        thread = self._prefixes[head[: len(head) - len(name)]]
+        call, read = _CALLS.get(name) or (_NAMES[name], _other)
+        return self._keep(head, (thread, thread.tid, call, read))
+
+    def _keep(self, head: bytes, found: _Head) -> _Head:
+        if len(self) >= values.MEMO_LIMIT:
+            self.clear()
+        self[head] = found
+        return found
+
+
+class _Halves(_Heads):
+    """The same for the second half of a call, by what stands before `` resumed>``."""
+
+    def __missing__(self, head: bytes) -> _Head:
+        before, _, name = head.partition(_HALF)
+        thread = self._prefixes[before]
+        return self._keep(head, (thread, thread.tid, *_CALLS[name]))
+
+
 class FastPath:
     """Reads lines of one log: the short way where it can, else by `step`."""
 
@@ -157,12 +198,10 @@ class FastPath:
         self._tracker = tracker
         self._lookahead = lookahead
         self._step = step
-        self._known: dict[bytes, Thread] = {}  # by the pid as printed
-        self._prefixed: dict[bytes, Thread] = {}  # the same by all that stands before the time or the call
-        self._width = 0  # bytes of each of these
-        self._lone: Thread | None = None  # whose all lines without a pid are
-        self._separator = b" "  # behind the pid
-        self._clock: Clock | None = None
+        self._prefixes: dict[bytes, Thread] = {}
+        self._heads = _Heads(self._prefixes)
+        self._halves = _Halves(self._prefixes)
+        self._stamp = 0  # bytes of a time; 0: lines have none
         self._durations = False
         self._changes = -1
         self._last = 0  # the last line that was not of the short form
@@ -172,40 +211,35 @@ class FastPath:
 
     def run(self, lines: Sequence[bytes], first: int, end: int) -> None:
         """Read lines, without their newlines, from line number `first` at byte `end` on."""
-        known, prefixed, results, duration = self._known, self._prefixed, self._results, self._duration
+        head_of, second, results, duration = self._heads.get, self._halves, self._results, self._duration
         tracker, joiner, account = self._tracker, self._joiner, self._tracker.account
         opened, births, out = joiner.opened, tracker.births, tracker.out
-        width, separator, lone, clock, durations = self._view()
+        stamped, durations = self._stamp, self._durations
         seq, halves, wholes = tracker.seq, 0, 0
         for number, line in enumerate(lines, first):
             begin, end = end, end + len(line) + 1
             try:
-                thread, rest, ts = lone, line, None
-                if thread is None:
-                    thread, rest = prefixed.get(line[:width]), line[width:]
-                    if thread is None:
-                        head, _, rest = line.partition(separator)
-                        thread, rest = known[head], rest.lstrip(b" ")
-                if clock is not None:
-                    stamp, _, rest = rest.partition(b" ")
+                head, _, text = line.partition(b"(")
+                ts = None
+                if stamped:
+                    shown, _, printed = head.rpartition(b" ")
+                    stamp, head = shown[-stamped:], shown[:-stamped] + printed
+                known = head_of(head)
+                whole = known is not None
+                if not known:
+                    head, found, tail = line.partition(b" resumed>")
+                    if not found:
+                        raise Unparsed
+                    if stamped:
+                        shown, _, printed = head.partition(b" <... ")
+                        stamp, head = shown[-stamped:], shown[:-stamped] + _HALF + printed
+                    known = second[head]
+                thread, tid, name, read = known
+                if stamped:
                     unit = _SCALE[len(digits := stamp.replace(b".", b""))]
                     epoch = unit and digits.isdigit() and stamp[10] == _POINT and stamp < _END_OF_TIME
                     ts = int(digits) * unit if epoch else self._day(stamp)
-                tid = thread.tid
-                if rest[0] == _LESS_THAN:
-                    head, _, tail = rest.partition(b" resumed>")
-                    name, read = _RESUMED[head]
-                    pending = opened[tid]
-                    text = pending[1]
-                    if pending[0] != name:
-                        raise Unparsed
-                    if tail[0] != _CLOSING or b")" in text:
-                        text, _, tail = (text + tail).partition(b")")
-                    else:  # the entry half has all arguments
-                        tail = tail[1:]
-                else:
-                    head, _, text = rest.partition(b"(")
-                    name, read = _CALLS[head]
+                if whole:
                     if tid in opened:
                         raise Unparsed
                     if text[-1] == _GREATER_THAN and text.endswith(_UNFINISHED):
@@ -214,19 +248,27 @@ class FastPath:
                         halves += 1
                         continue
                     text, _, tail = text.partition(b")")
-                    pending = None
+                else:
+                    pending = opened[tid]
+                    text = pending[1]
+                    if pending[0] != name:
+                        raise Unparsed
+                    if tail[0] != _CLOSING or b")" in text:
+                        text, _, tail = (text + tail).partition(b")")
+                    else:  # the entry half has all arguments
+                        tail = tail[1:]
                 if durations:
                     tail, timed, last = tail.partition(b" <")
                     if timed:
                         lasted = duration[last]
-                        if ts is not None and pending is None:
+                        if ts is not None and whole:
                             ts += lasted
                 result, errno, injected = results[tail]
                 args = read(text.split(b", "))
                 mm = thread.mm
                 if births or not mm:
                     raise Unparsed
-                if pending is not None:
+                if not whole:
                     del opened[tid]
                 seq += 1
                 wholes += 1
@@ -234,13 +276,10 @@ class FastPath:
                 out.append(_new(Event, row))
             except (Unparsed, KeyError, ValueError, IndexError):
                 seq = self._general(seq, line, number, begin)
-                width, separator, lone, clock, durations = self._view()
+                stamped, durations = self._stamp, self._durations
         tracker.seq = seq
         account.lines, account.halves = account.lines + len(lines), account.halves + halves
         account.recorded += wholes
-
-    def _view(self) -> tuple[int, bytes, Thread | None, Clock | None, bool]:
-        return self._width, self._separator, self._lone, self._clock, self._durations
 
     def _general(self, seq: int, line: bytes, number: int, begin: int) -> int:
         """Read a line that is not of the short form; takes and returns the sequence number reached."""
@@ -261,16 +300,13 @@ class FastPath:
     def _call(self, line: bytes, number: int, begin: int) -> Called | None:
         """A whole call with any arguments, of a line whose prefix is known; None for any other line."""
         try:
-            thread, rest = self._lone, line
-            if thread is None:
-                head, _, rest = line.partition(self._separator)
-                thread, rest = self._known[head], rest.lstrip(b" ")
+            head, _, rest = line.partition(b"(")
             stamp, last = b"", b"0>"
-            if self._clock is not None:
-                stamp, _, rest = rest.partition(b" ")
-            head, _, rest = rest.partition(b"(")
-            name = _NAMES[head]
-            if thread.tid in self._joiner.opened or rest.endswith(b"...>") or b"\x1b" in line:
+            if self._stamp:
+                shown, _, name = head.rpartition(b" ")
+                stamp, head = shown[-self._stamp :], shown[: -self._stamp] + name
+            _, tid, call, _ = self._heads[head]
+            if tid in self._joiner.opened or rest.endswith(b"...>") or b"\x1b" in line:
                 return None
             tokens, tail = split_call(rest)
             if self._durations:
@@ -279,9 +315,9 @@ class FastPath:
             result = self._whole[tail]
             lasted = self._duration[last]
             time_ns = self._time(stamp) + lasted if stamp else None
-        except (Unparsed, KeyError, ValueError):
+        except (Unparsed, KeyError, ValueError, IndexError):
             return None
-        return Called(thread.tid, name, tokens, result, time_ns, number, begin)
+        return Called(tid, call, tokens, result, time_ns, number, begin)
 
     def _time(self, stamp: bytes) -> int:
         digits = stamp.replace(b".", b"")
@@ -297,43 +333,31 @@ class FastPath:
     def _learn(self, line: bytes) -> None:
         """What the last line of the general way shows about the lines to come."""
         joiner, processes = self._joiner, self._tracker.processes
-        if processes.changes != self._changes:
+        shape = joiner.shape
+        lone = shape is not None and shape.tid is None
+        if processes.changes != self._changes or lone or b"" in self._prefixes:
             self._changes = processes.changes
             self._forget()
-        shape = joiner.shape
-        self._lone = None
         if shape is None or joiner.busy or self._lookahead.holding or not _readable(shape):
             self._forget()
             return
-        self._clock = shape.clock
         self._durations = self._durations or bool(_DURATION.search(line))
         if shape.tid is None:
-            self._lone = processes.threads.get(-1 if joiner.tids.lone is None else joiner.tids.lone)
+            prefix = b""
+            thread = processes.threads.get(-1 if joiner.tids.lone is None else joiner.tids.lone)
+        else:
+            prefix = (b"[pid %5d] " if line.startswith(b"[pid") else b"%d ") % shape.tid
+            thread = processes.threads.get(shape.tid)
+        if not line.startswith(prefix):
             return
-        thread = processes.threads.get(shape.tid)
-        bracketed = line.startswith(b"[pid")
-        separator = b"] " if bracketed else b" "
-        if separator != self._separator:
-            self._forget()
-            self._separator = separator
-        if thread is not None:
-            head = (b"[pid %5d" if bracketed else b"%d") % shape.tid
-            self._known[head] = thread
-            self._know_prefix(line, head + separator, thread)
-
-    def _know_prefix(self, line: bytes, head: bytes, thread: Thread) -> None:
-        """Remember what the line begins with, its padding included, if it is as wide as the others are."""
-        if not line.startswith(head):
-            return
-        width = len(line) - len(line[len(head) :].lstrip(b" "))
-        if not self._prefixed:
-            self._width = width
-        if width == self._width:
-            self._prefixed[line[:width]] = thread
+        rest = line[len(prefix) :].lstrip(b" ")
+        self._stamp = 0 if shape.clock is None else rest.find(b" ")
+        if thread is not None and len(self._prefixes) < values.MEMO_LIMIT:
+            self._prefixes[line[: len(line) - len(rest)]] = thread
 
     def _forget(self) -> None:
-        self._known.clear()
-        self._prefixed.clear()
+        for remembered in (self._prefixes, self._heads, self._halves):
+            remembered.clear()
 
 
 def _seconds(text: bytes) -> int:
