@@ -46,17 +46,36 @@ def test_derived_data_is_what_a_replay_gives(replayed: Store) -> None:
     ("statement", "says"),
     [
         ("UPDATE outcome_t SET map_count = map_count + 1 WHERE replay = 1 AND seq = 24", ("outcome_t", 24)),
-        ("UPDATE outcome_t SET certain = 1 - certain WHERE replay = 1 AND seq > 50", ("outcome_t", 51)),
+        ("UPDATE outcome_t SET kind = kind + 1 WHERE replay = 1 AND seq > 50", ("outcome_t", 51)),
+        ("UPDATE outcome_kind_t SET certain = 1 - certain WHERE replay = 1", ("outcome_kind_t", 0)),
+        ("UPDATE decision_kind_t SET reason_next = 'x' WHERE replay = 1", ("decision_kind_t", 0)),
+        ("UPDATE rolling_t SET payload = x'00' WHERE replay = 1", ("rolling_t", 1)),
         ("DELETE FROM decision_t WHERE replay = 1 AND seq = (SELECT max(seq) FROM decision_t)", ("decision_t", 60)),
-        ("UPDATE vma_t SET vm_flags = vm_flags + 1 WHERE replay = 1 AND died_seq IS NULL", ("vma_t", 1)),
+        ("UPDATE vma_t SET pgoff = pgoff + 1 WHERE replay = 1 AND died_seq IS NULL", ("vma_t", 1)),
         (
-            "INSERT INTO vma_t SELECT * FROM vma_t WHERE replay = 1 AND born_seq > 20 ORDER BY born_seq LIMIT 1",
+            "INSERT INTO vma_t SELECT replay, seq_node, n + 1000, mm, vm_start, vm_end, pgoff, kind, born_seq,"
+            " died_seq FROM vma_t WHERE replay = 1 AND born_seq > 20 ORDER BY born_seq LIMIT 1",
             ("vma_t", 22),
         ),
+        ("UPDATE vma_kind_t SET vm_flags = vm_flags + 1 WHERE replay = 1", ("vma_kind_t", 0)),
+        ("DELETE FROM vma_page_t WHERE replay = 1 AND n = 3", ("vma_page_t", 0)),
         ("UPDATE lost_merge_t SET reason = 'x' WHERE replay = 1", ("lost_merge_t", 60)),
         ("UPDATE snapshot_t SET payload = x'00' WHERE seq = 14", ("snapshot_t", 14)),
     ],
-    ids=["outcome", "outcomes", "decision", "vma", "vma-twice", "lost-merge", "snapshot"],
+    ids=[
+        "outcome",
+        "decision",
+        "outcomes",
+        "outcome-kind",
+        "decision-kind",
+        "rolling",
+        "vma",
+        "vma-twice",
+        "vma-kind",
+        "vma-page",
+        "lost-merge",
+        "snapshot",
+    ],
 )
 def test_a_changed_row_is_found(replayed: Store, statement: str, says: tuple[str, int]) -> None:
     """In any table; the replay is named, and a rebuild mends it."""
@@ -64,8 +83,8 @@ def test_a_changed_row_is_found(replayed: Store, statement: str, says: tuple[str
     checked = check_replays(replayed)
     assert checked.replays == 2 and len(checked.problems) == 1
     table, seq = says
-    said = f"all-6.1: replay 1 (6.1): {table} is not what the events give, at event {seq} first"
-    assert checked.problems == [said]
+    said = f"all-6.1: replay 1 (6.1): {table} is not what the events give"
+    assert checked.problems == [said + (f", at event {seq} first" if seq else "")]
     assert rebuild(replayed) == 2
     assert check_replays(replayed) == ([], 2, [])
 

@@ -6,6 +6,7 @@ test_moments.py, test_saved.py and cli/test_sql.py run there too (`make test-pos
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -211,8 +212,9 @@ def test_lifetimes_are_found_through_an_index() -> None:
             for born in range(30_000):
                 start = random.randrange(1 << 35) << 12
                 end, died = start + (random.randrange(1, 64) << 12), born + random.randrange(1, 2000)
-                nodes = (seq_node(born, died), page_node(start, end))
-                writer.vmas.append((writer.replay, 1, start, end, 0, 0, None, None, born, died, *nodes))
+                lived = seq_node(born, died)
+                writer.vmas.append((lived, born, 1, start, end, 0, 1, born, died))
+                writer.vma_pages.append((page_node(start, end), lived, born))
         with store.engine.connect() as connection:
             connection.exec_driver_sql("SET enable_seqscan = off")  # 30,000 rows are few: it would do, too
             for select, count, values in (
@@ -226,6 +228,9 @@ def test_lifetimes_are_found_through_an_index() -> None:
                 for mode in ("force_custom_plan", "force_generic_plan"):
                     connection.exec_driver_sql(f"SET plan_cache_mode = {mode}")
                     plan = [row[0] for row in connection.exec_driver_sql(f"EXPLAIN EXECUTE asked ({values})")]
-                    looks = [line for line in plan if "vma_t" in line and "Scan" in line and "Heap" not in line]
-                    assert looks and all("_node " in line for line in looks), plan
+                    looks = [
+                        n for n, line in enumerate(plan) if "Scan" in line and re.search("pk_vma_(page_)?t", line)
+                    ]
+                    assert looks and all("_node = " in plan[n + 1] or "_node >= " in plan[n + 1] for n in looks), plan
+                    assert not any("Seq Scan on vma_" in line for line in plan), plan
                 connection.exec_driver_sql("DEALLOCATE asked")

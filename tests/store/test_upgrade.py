@@ -19,9 +19,12 @@ from sqlalchemy import event
 from vmastore.errors import StoreError
 from vmastore.events import TraceHeader
 from vmastore.events import upcasters as upcasters_module
+from vmastore.replay.check import check_replays
+from vmastore.replay.rebuild import rebuild
 from vmastore.store import backup as backup_module
 from vmastore.store import migrate, open_store
 from vmastore.store.check import check_store
+from vmastore.store.derived import derived_rows, replays, stored_replays
 from vmastore.store.engine import make_engine, to_url
 from vmastore.store.upgrade import schema_of, upgrade_store
 
@@ -97,6 +100,19 @@ def test_an_old_store_upgraded_is_whole(revision: str, tmp_path: Path) -> None:
         fresh.close()
         assert {name for name, _ in shape(place)} == {name for name, _ in shape(tmp_path / "fresh.db")}
     assert upgrade_store(place) == (migrate.head(), migrate.head(), None)
+
+
+@pytest.mark.parametrize("revision", OLD)
+def test_replays_of_an_old_store_are_made_again(revision: str, tmp_path: Path) -> None:
+    """The upgrade leaves them known, stale and without rows; `db rebuild` makes them as they should be."""
+    place = unpacked(revision, tmp_path)
+    upgrade_store(place)
+    with open_store(place) as store:
+        known = [(found.trace, found.kernel, found.options) for found in stored_replays(store)]
+        assert known and check_replays(store).replays == 0
+        assert not any(list(derived_rows(store, found.replay)) for found in stored_replays(store))
+        assert rebuild(store) == len(known)
+        assert replays(store) == known and check_replays(store) == ([], len(known), [])
 
 
 @pytest.mark.parametrize("revision", OLD)

@@ -90,26 +90,6 @@ CREATE TABLE skip_t (
 	CONSTRAINT fk_skip_t_trace FOREIGN KEY(trace) REFERENCES trace_t (trace)
 );
 
-CREATE TABLE decision_t (
-	replay INTEGER NOT NULL, 
-	seq INTEGER NOT NULL, 
-	n INTEGER NOT NULL, 
-	mm INTEGER NOT NULL, 
-	api TEXT NOT NULL, 
-	action TEXT NOT NULL, 
-	vm_start BIGINT NOT NULL, 
-	vm_end BIGINT NOT NULL, 
-	"case" TEXT NOT NULL, 
-	reason_prev TEXT, 
-	reason_next TEXT, 
-	certain INTEGER NOT NULL, 
-	CONSTRAINT pk_decision_t PRIMARY KEY (replay, seq, n), 
-	CONSTRAINT fk_decision_t_replay FOREIGN KEY(replay) REFERENCES replay_t (replay)
-)
- WITHOUT ROWID
-
-;
-
 CREATE TABLE lost_merge_t (
 	replay INTEGER NOT NULL, 
 	mm INTEGER NOT NULL, 
@@ -121,39 +101,6 @@ CREATE TABLE lost_merge_t (
 	CONSTRAINT pk_lost_merge_t PRIMARY KEY (replay, mm, boundary), 
 	CONSTRAINT fk_lost_merge_t_replay FOREIGN KEY(replay) REFERENCES replay_t (replay)
 );
-
-CREATE TABLE outcome_t (
-	replay INTEGER NOT NULL, 
-	seq INTEGER NOT NULL, 
-	mm INTEGER NOT NULL, 
-	merges INTEGER NOT NULL, 
-	splits INTEGER NOT NULL, 
-	cases TEXT NOT NULL, 
-	map_count INTEGER NOT NULL, 
-	certain INTEGER NOT NULL, 
-	divergence TEXT, rolling BIGINT, 
-	CONSTRAINT pk_outcome_t PRIMARY KEY (replay, seq), 
-	CONSTRAINT fk_outcome_t_replay FOREIGN KEY(replay) REFERENCES replay_t (replay)
-)
- WITHOUT ROWID
-
-;
-
-CREATE TABLE vma_t (
-	replay INTEGER NOT NULL, 
-	mm INTEGER NOT NULL, 
-	vm_start BIGINT NOT NULL, 
-	vm_end BIGINT NOT NULL, 
-	vm_flags BIGINT NOT NULL, 
-	pgoff BIGINT NOT NULL, 
-	path TEXT, 
-	name TEXT, 
-	born_seq INTEGER NOT NULL, 
-	died_seq INTEGER, seq_node BIGINT, page_node BIGINT, 
-	CONSTRAINT fk_vma_t_replay FOREIGN KEY(replay) REFERENCES replay_t (replay)
-);
-
-CREATE INDEX ix_vma_t_replay_mm_born_seq ON vma_t (replay, mm, born_seq);
 
 CREATE TABLE snapshot_t (
 	replay INTEGER NOT NULL, 
@@ -216,10 +163,6 @@ CREATE TABLE bisect_mark_t (
 
 ;
 
-CREATE INDEX ix_vma_t_replay_seq_node ON vma_t (replay, seq_node);
-
-CREATE INDEX ix_vma_t_replay_page_node ON vma_t (replay, page_node);
-
 CREATE TABLE query_t (
 	name TEXT NOT NULL, 
 	sql TEXT NOT NULL, 
@@ -277,4 +220,114 @@ CREATE TRIGGER event_t_no_update BEFORE UPDATE ON event_t BEGIN SELECT RAISE(ABO
 
 CREATE TRIGGER event_t_no_delete BEFORE DELETE ON event_t BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
 
-INSERT INTO alembic_version (version_num) VALUES ('0007');
+CREATE TABLE outcome_t (
+	replay INTEGER NOT NULL, 
+	seq INTEGER NOT NULL, 
+	mm INTEGER NOT NULL, 
+	map_count INTEGER NOT NULL, 
+	kind INTEGER NOT NULL, 
+	CONSTRAINT pk_outcome_t PRIMARY KEY (replay, seq), 
+	CONSTRAINT fk_outcome_t_replay FOREIGN KEY(replay) REFERENCES replay_t (replay)
+)
+ WITHOUT ROWID
+
+;
+
+CREATE TABLE outcome_kind_t (
+	replay INTEGER NOT NULL, 
+	kind INTEGER NOT NULL, 
+	merges INTEGER NOT NULL, 
+	splits INTEGER NOT NULL, 
+	cases TEXT NOT NULL, 
+	certain INTEGER NOT NULL, 
+	divergence TEXT, 
+	CONSTRAINT pk_outcome_kind_t PRIMARY KEY (replay, kind), 
+	CONSTRAINT fk_outcome_kind_t_replay FOREIGN KEY(replay) REFERENCES replay_t (replay)
+)
+ WITHOUT ROWID
+
+;
+
+CREATE TABLE decision_t (
+	replay INTEGER NOT NULL, 
+	seq INTEGER NOT NULL, 
+	n INTEGER NOT NULL, 
+	mm INTEGER NOT NULL, 
+	vm_start BIGINT NOT NULL, 
+	vm_end BIGINT NOT NULL, 
+	kind INTEGER NOT NULL, 
+	CONSTRAINT pk_decision_t PRIMARY KEY (replay, seq, n), 
+	CONSTRAINT fk_decision_t_replay FOREIGN KEY(replay) REFERENCES replay_t (replay)
+)
+ WITHOUT ROWID
+
+;
+
+CREATE TABLE decision_kind_t (
+	replay INTEGER NOT NULL, 
+	kind INTEGER NOT NULL, 
+	api TEXT NOT NULL, 
+	action TEXT NOT NULL, 
+	"case" TEXT NOT NULL, 
+	reason_prev TEXT, 
+	reason_next TEXT, 
+	certain INTEGER NOT NULL, 
+	CONSTRAINT pk_decision_kind_t PRIMARY KEY (replay, kind), 
+	CONSTRAINT fk_decision_kind_t_replay FOREIGN KEY(replay) REFERENCES replay_t (replay)
+)
+ WITHOUT ROWID
+
+;
+
+CREATE TABLE vma_t (
+	replay INTEGER NOT NULL, 
+	seq_node BIGINT NOT NULL, 
+	n INTEGER NOT NULL, 
+	mm INTEGER NOT NULL, 
+	vm_start BIGINT NOT NULL, 
+	vm_end BIGINT NOT NULL, 
+	pgoff BIGINT NOT NULL, 
+	kind INTEGER NOT NULL, 
+	born_seq INTEGER NOT NULL, 
+	died_seq INTEGER, 
+	CONSTRAINT pk_vma_t PRIMARY KEY (replay, seq_node, n), 
+	CONSTRAINT fk_vma_t_replay FOREIGN KEY(replay) REFERENCES replay_t (replay)
+)
+ WITHOUT ROWID
+
+;
+
+CREATE TABLE vma_kind_t (
+	replay INTEGER NOT NULL, 
+	kind INTEGER NOT NULL, 
+	vm_flags BIGINT NOT NULL, 
+	path TEXT, 
+	name TEXT, 
+	CONSTRAINT pk_vma_kind_t PRIMARY KEY (replay, kind), 
+	CONSTRAINT fk_vma_kind_t_replay FOREIGN KEY(replay) REFERENCES replay_t (replay)
+)
+ WITHOUT ROWID
+
+;
+
+CREATE TABLE vma_page_t (
+	replay INTEGER NOT NULL, 
+	page_node BIGINT NOT NULL, 
+	seq_node BIGINT NOT NULL, 
+	n INTEGER NOT NULL, 
+	CONSTRAINT pk_vma_page_t PRIMARY KEY (replay, page_node, seq_node, n), 
+	CONSTRAINT fk_vma_page_t_replay FOREIGN KEY(replay) REFERENCES replay_t (replay)
+)
+ WITHOUT ROWID
+
+;
+
+CREATE TABLE rolling_t (
+	replay INTEGER NOT NULL, 
+	first_seq INTEGER NOT NULL, 
+	payload BLOB NOT NULL, 
+	CONSTRAINT pk_rolling_t PRIMARY KEY (replay, first_seq), 
+	CONSTRAINT fk_rolling_t_replay FOREIGN KEY(replay) REFERENCES replay_t (replay)
+);
+
+INSERT INTO alembic_version (version_num) VALUES ('0008');

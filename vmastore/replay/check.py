@@ -14,7 +14,7 @@ from vmastore.replay.trace import StoredTrace
 from vmastore.replay.world import World
 from vmastore.store import Store
 from vmastore.store.chunks import check_chunks
-from vmastore.store.derived import ReplayWriter, StoredReplay, derived_rows, stored_replays
+from vmastore.store.derived import ReplayWriter, StoredReplay, derived_rows, rows_of, stored_replays
 from vmastore.version import engine
 
 _MASK = (1 << 128) - 1
@@ -62,7 +62,7 @@ def _compare(trace: StoredTrace, rules: RuleSet, found: StoredReplay) -> str | N
     if not wrong:
         return "its rows changed while they were read"
     table, seq = min(wrong, key=lambda place: (place[1], place[0]))
-    return f"{table} is not what the events give, at event {seq} first"
+    return f"{table} is not what the events give" + (f", at event {seq} first" if seq else "")
 
 
 def _sums(trace: StoredTrace, rules: RuleSet, found: StoredReplay, *, by_event: bool) -> dict[tuple[str, int], int]:
@@ -81,12 +81,12 @@ def _sums(trace: StoredTrace, rules: RuleSet, found: StoredReplay, *, by_event: 
             self.begin(found.replay)
 
         def __exit__(self, *_: Any) -> None:
-            self.flush()
+            self.flush(last=True)
 
-        def write(self, rows: dict[str, list[tuple[Any, ...]]]) -> None:
-            for table, waiting in rows.items():
-                for row in waiting:
-                    add(table, row[1:], 1)
+        def write(self, values: dict[str, list[Any]]) -> None:
+            for table, found in values.items():
+                for row in rows_of(table, found):
+                    add(table, row, 1)
 
     places = [row[0] for table, row in derived_rows(trace.store, found.replay) if table == "snapshot_t"]
     derive(trace, rules, **json.loads(found.options), spacing=_As(places), into=Comparison)
@@ -96,11 +96,13 @@ def _sums(trace: StoredTrace, rules: RuleSet, found: StoredReplay, *, by_event: 
 
 
 def _event_of(table: str, row: tuple[Any, ...]) -> int:
-    """The event that a row of derived data (without its replay) belongs to."""
-    return int(row[_EVENT.get(table, 0)] or 0)
+    """The event that a row of derived data (without its replay) belongs to; 0: none."""
+    at = _EVENT.get(table)
+    return 0 if at is None else int(row[at])
 
 
-_EVENT = {"vma_t": 7, "lost_merge_t": 2}  # born_seq, seq; elsewhere the first column is the event
+# where each has its event: seq, first_seq, born_seq
+_EVENT = {"outcome_t": 0, "rolling_t": 0, "decision_t": 0, "vma_t": 7, "lost_merge_t": 2, "snapshot_t": 0}
 
 
 class _As(Spacing):

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from vmastore.bulk import bulk_work
 from vmastore.mm.mm import Mm
-from vmastore.mm.outcome import Reason
 from vmastore.mm.rules import RuleSet
-from vmastore.replay.lifetimes import Change, Lifetimes
+from vmastore.replay.kinds import Kinds
+from vmastore.replay.lifetimes import Lifetimes
 from vmastore.replay.rolling import Rolling
 from vmastore.replay.snapshots import Snapshots, Spacing, options_key
 from vmastore.replay.trace import StoredTrace
 from vmastore.replay.why import why_apart
-from vmastore.replay.world import Outcome, World
+from vmastore.replay.world import World
 from vmastore.store.derived import ReplayWriter
 from vmastore.version import engine
 
@@ -61,69 +60,68 @@ def derive(
     summary = Summary()
     with into(trace.store, trace.info.trace, rules.name, options, engine=engine(), basis=trace.basis) as writer:
         summary.replay = writer.replay
-        lives = Lifetimes(world, writer.replay, writer.vmas)
-        rolling = Rolling()
-        for events in trace.event_chunks():
-            writer.read(events)
-            for event in events:
-                if event.call == "exit" and event.mm in world.mms and len(event.args) > 2 and event.args[2]:
-                    for row in lost_merge_rows(world.mms[event.mm], event.seq - 1):
-                        writer.lost_merges.append((writer.replay, *row))
-                outcome = world.apply(event)
-                changes = lives.after(event)
-                _rows(writer, summary, outcome, rolling, changes)
-                if event.seq >= spacing.look_at and spacing.due(event.seq, world):
-                    writer.snapshots.append((writer.replay, *snapshots.take(event.seq, world)))
-                if not event.seq % _SETTLE:
-                    writer.settle()
-                    if progress is not None and event.seq % 5000 == 0:
-                        progress(event.seq)
-        lives.finish()
+        _fold(trace, world, writer, summary, snapshots, spacing, progress)
         for mm in world.mms.values():
-            for row in lost_merge_rows(mm, summary.events):
-                writer.lost_merges.append((writer.replay, *row))
+            writer.lost_merges.extend(lost_merge_rows(mm, summary.events))
         writer.events, writer.peak_seq = summary.events, summary.peak_seq
         summary.inferred = world.env.inferred
     return world, summary
 
 
-def _rows(writer: ReplayWriter, summary: Summary, outcome: Outcome, rolling: Rolling, changes: list[Change]) -> None:
-    """The rows of one outcome and its decisions, and the sums: one pass, since it runs once an event."""
-    replay, seq, mm, count = writer.replay, outcome.seq, outcome.mm, outcome.map_count
-    merges = splits = 0
-    cases = ""
-    certain = True
-    for n, decision in enumerate(outcome.decisions, 1):
-        api, action, vm_start, vm_end, case, prev, nxt, _, _, _, sure = decision
-        if not sure:
-            certain = False
-        if action == "merge":
-            merges += 1
-            cases = f"{cases}+{case}" if cases else case
-            summary.merges[case] = summary.merges.get(case, 0) + 1
-        elif action == "split":
-            splits += 1
-            cases = f"{cases}+split" if cases else "split"
-        why_prev = None if prev is None else _text(prev)
-        why_next = None if nxt is None else _text(nxt)
-        row = (replay, seq, n, mm, api, action, vm_start, vm_end, case, why_prev, why_next, 1 if sure else 0)
-        writer.decisions.append(row)
-    divergence = outcome.divergence
-    value = rolling.add(outcome, cases, changes)
-    writer.outcomes.append((replay, seq, mm, merges, splits, cases, count, 1 if certain else 0, divergence, value))
-    summary.events += 1
-    summary.splits += splits
-    if not certain:
-        summary.assumed += 1
-    if divergence is not None:
-        summary.divergences += 1
-    if count > summary.peak:
-        summary.peak, summary.peak_seq, summary.peak_mm = count, seq, mm
-
-
-@lru_cache(maxsize=4096)
-def _text(reason: Reason) -> str:
-    return reason.text
+def _fold(
+    trace: StoredTrace,
+    world: World,
+    writer: ReplayWriter,
+    summary: Summary,
+    snapshots: Snapshots,
+    spacing: Spacing,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """All events, the rows of each, and the sums: in one loop, since it runs once an event."""
+    lives = Lifetimes(world, writer.vmas, writer.vma_pages, writer.vma_kinds)
+    kinds = Kinds(writer.outcome_kinds, writer.decision_kinds)
+    rolling = Rolling()
+    outcomes, decision_rows, hashes = writer.outcomes, writer.decisions, writer.rolling
+    decision_kinds, told_of = kinds.of, kinds.told
+    for events in trace.event_chunks():
+        writer.read(events)
+        for event in events:
+            number, call = event[1], event[5]
+            if call == "exit" and number in world.mms and len(event.args) > 2 and event.args[2]:
+                writer.lost_merges.extend(lost_merge_rows(world.mms[number], event.seq - 1))
+            outcome = world.apply(event)
+            changes = lives.after(event, number)
+            seq, count, divergence = outcome.seq, outcome.map_count, outcome.divergence
+            decided: tuple[int, ...] = ()
+            if outcome.decisions:
+                for n, decision in enumerate(outcome.decisions, 1):
+                    api, action, vm_start, vm_end, case, prev, nxt, _, _, _, sure = decision
+                    kind = decision_kinds.get((api, action, case, prev, nxt, sure))
+                    if kind is None:
+                        kind = kinds.decision(decision)
+                    decided += (kind,)
+                    decision_rows += (seq, n, number, vm_start, vm_end, kind)
+            told, kind = told_of.get(decided) or kinds.outcome(decided, outcome.decisions)
+            if divergence is not None:
+                summary.divergences += 1
+                kind = kinds.number(told, divergence)
+            outcomes += (seq, number, count, kind)
+            hashes += rolling.add(event, outcome, told.cases, changes)
+            if decided:
+                summary.splits += told.splits
+                summary.assumed += not told.certain
+                for case in told.merges:
+                    summary.merges[case] = summary.merges.get(case, 0) + 1
+            if count > summary.peak:
+                summary.peak, summary.peak_seq, summary.peak_mm = count, seq, number
+            if seq >= spacing.look_at and spacing.due(seq, world):
+                writer.snapshots.append(snapshots.take(seq, world))
+            if not seq % _SETTLE:
+                writer.settle()
+                if progress is not None and seq % 5000 == 0:
+                    progress(seq)
+        summary.events += len(events)
+    lives.finish()
 
 
 def lost_merge_rows(mm: Mm, seq: int) -> list[tuple[Any, ...]]:

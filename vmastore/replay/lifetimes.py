@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from marshal import dumps
+from typing import Any
 
 from vmastore.events import Event
 from vmastore.mm.flags import vmflags_from_letters
 from vmastore.mm.mm import Mm
-from vmastore.mm.vma import Vma
+from vmastore.mm.vma import Vma, VmaAttrs
 from vmastore.replay.maps import letters, observe, vma_name
 from vmastore.replay.world import World
 from vmastore.store.nodes import page_node, seq_node
@@ -15,122 +16,167 @@ from vmastore.store.nodes import page_node, seq_node
 # calls that make, end or change address spaces besides their own
 _WIDE = frozenset(("fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "release", "ioctl"))
 
-# vm_end, vm_flags, file (kind, path, inode), delta, name: what a VMA is, whatever maps of this kernel shows of it
-Facts = tuple[int, int, str | None, str | None, int | None, int, str | None]
-Change = tuple[int, int, Facts | None]  # address space, vm_start, what starts there now
-_Marks = tuple[int, int, int]
+_ALIKE = 4096  # attributes of which is remembered how they look
+_PLAIN = 0  # marshal's first format
+
+# what an event changed: address space, vm_start, vm_end and facts of each VMA that is there now or otherwise, and
+# address space, vm_start, 0, b"" of each that is gone; by address space and address
+Changes = list[int | bytes]
+# vma_kind_t's number, offset in bytes, dev, inode: with vm_end all that maps and smaps show of a VMA
+_Look = tuple[int, int, str, int]
+# vm_end; its look; what else it is, whatever maps of this kernel shows of it: flags, file (kind, path, inode), delta
+# and name, packed; the event that made it look so
+_Life = tuple[int, _Look, bytes, int]
 
 
-# a line of smaps: vm_end, vm_flags as VmFlags tells them (perms, too), offset in bytes, dev, inode, name
-_Line = tuple[int, int, int, str, int, str]
-_Life = tuple[_Line, int, Facts]  # a VMA as maps shows it, the event that made it so, and what it is
+class _Space:
+    """What is alive in one address space, by vm_start, and what names its heap and its stack."""
 
+    __slots__ = ("alive", "brk", "mm", "start_brk", "start_stack")
 
-class _Space(NamedTuple):
-    """What is alive in one address space, by vm_start."""
+    def __init__(self, mm: Mm) -> None:
+        self.mm = mm
+        self.alive: dict[int, _Life] = {}
+        self.mark()
 
-    mm: Mm
-    alive: dict[int, _Life]
+    def mark(self) -> None:
+        """Take over where heap and stack are."""
+        mm = self.mm
+        self.start_brk, self.brk, self.start_stack = mm.start_brk, mm.brk, mm.start_stack
 
 
 class Lifetimes:
-    """Follows the VMAs of a world that is watched; `ended` gets a row for each state that is over.
+    """Follows the VMAs of a world that is watched.
 
-    A row: (replay, mm, vm_start, vm_end, vm_flags, pgoff, path, name, born_seq, died_seq, seq_node, page_node).
+    Three lists get rows as `ReplayWriter` wants them: `ended`, one of each state that is over, `pages` and `kinds`.
     """
 
-    def __init__(self, world: World, replay: int, ended: list[tuple[Any, ...]]) -> None:
-        self._replay = replay
+    def __init__(
+        self,
+        world: World,
+        ended: list[tuple[Any, ...]],
+        pages: list[tuple[Any, ...]],
+        kinds: list[tuple[Any, ...]],
+    ) -> None:
         world.watch = True
         self.world = world
         self._ended = ended
+        self._pages = pages
+        self._kinds = kinds
+        self._count = 0  # lifetimes that are over
         self._spaces: dict[int, _Space] = {}
-        self._marks: dict[int, _Marks] = {}
         self._shown: dict[int, int] = {}  # vm_flags as VmFlags tells them, by vm_flags
+        self._numbers: dict[tuple[int, str | None, str], int] = {}  # kinds
+        self._alike: dict[VmaAttrs, tuple[_Look, bytes]] = {}  # of anonymous memory that has no other name
 
-    def after(self, event: Event) -> list[Change]:
-        """What the event, just applied, changed, in all address spaces: by number and address."""
-        space = self._spaces.get(event.mm)
-        if space is not None and event.call not in _WIDE:
-            mm = space.mm
-            if (
-                not mm.dirty
-                and mm.dirty is not None
-                and (mm.start_brk, mm.brk, mm.start_stack) == self._marks[mm.number]
-            ):
-                return []
-        changes: list[Change] = []
-        if event.call in _WIDE or event.mm not in self._spaces:
+    def after(self, event: Event, number: int) -> Changes:
+        """What the event, just applied to that address space, changed, in all address spaces."""
+        space = self._spaces.get(number)
+        changes: Changes = []
+        if space is None or event.call in _WIDE:
             self._leave(event.seq, changes)
-            for number in self.world.mms:
-                self._visit(number, event.seq, changes)
-        else:
-            self._visit(event.mm, event.seq, changes)
-        if len(changes) > 1:
-            changes.sort(key=lambda change: change[:2])
+            for each in sorted(self.world.mms):
+                self._visit(each, event.seq, changes)
+            return changes
+        mm = space.mm
+        dirty = mm.dirty
+        if dirty is None or (
+            mm.brk != space.brk or mm.start_brk != space.start_brk or mm.start_stack != space.start_stack
+        ):
+            self._visit(number, event.seq, changes)
+        elif dirty:
+            starts = {vma.vm_start for vma in dirty}
+            dirty.clear()
+            for start in sorted(starts) if len(starts) > 1 else starts:
+                self._look_at(space, start, event.seq, changes)
         return changes
 
-    def _leave(self, seq: int, changes: list[Change]) -> None:
+    def _leave(self, seq: int, changes: Changes) -> None:
         """End what was alive in address spaces that are gone or replaced."""
         mms = self.world.mms
-        for number in [n for n, space in self._spaces.items() if mms.get(n) is not space.mm]:
-            changes += [(number, start, None) for start in self._spaces[number].alive]
+        for number in sorted([n for n, space in self._spaces.items() if mms.get(n) is not space.mm]):
+            for start in sorted(self._spaces[number].alive):
+                changes += (number, start, 0, b"")
             self._end_all(number, seq)
 
-    def _visit(self, number: int, seq: int, changes: list[Change]) -> None:
+    def _visit(self, number: int, seq: int, changes: Changes) -> None:
         mm = self.world.mms[number]
         space = self._spaces.get(number)
-        marks = (mm.start_brk, mm.brk, mm.start_stack)
         if space is None or mm.dirty is None:
-            space = space or _Space(mm, {})
+            space = space or _Space(mm)
             self._spaces[number] = space
             starts = {v.vm_start for v in mm.vmas()} | set(space.alive)
             mm.dirty = mm.dirty or []
         else:
-            starts = {v.vm_start for v in mm.dirty}
-            if marks != self._marks[number]:
-                starts |= _renamed(mm, self._marks[number], marks)
+            starts = {v.vm_start for v in mm.dirty} | _renamed(mm, space)
         mm.dirty.clear()
-        self._marks[number] = marks
-        for start in starts:
-            self._look(space, start, seq, changes)
+        space.mark()
+        for start in sorted(starts):
+            self._look_at(space, start, seq, changes)
 
-    def _look(self, space: _Space, start: int, seq: int, changes: list[Change]) -> None:
-        mm, alive = space
+    def _look_at(self, space: _Space, start: int, seq: int, changes: Changes) -> None:
+        mm, alive = space.mm, space.alive
         old = alive.get(start)
         vma = mm.index.starting(start)
         if vma is None:
             if old is not None:
-                changes.append((mm.number, start, None))
+                changes += (mm.number, start, 0, b"")
                 self._write(mm.number, start, old, seq)
                 del alive[start]
             return
-        line, facts = self._line(mm, vma), _facts(vma)
+        end = vma.vm_end
+        known = self._alike.get(vma.attrs)
+        if (
+            known is None
+            or vma.label is not None
+            or (start <= space.brk and end >= space.start_brk)
+            or start <= space.start_stack <= end
+        ):
+            known = self._seen(mm, vma)
+        look, facts = known
         if old is None:
-            changes.append((mm.number, start, facts))
+            changes += (mm.number, start, end, facts)
         else:
-            if old[2] != facts:
-                changes.append((mm.number, start, facts))
-                if old[0] == line:  # another thing that looks the same
-                    alive[start] = (line, old[1], facts)
-                    return
-            elif old[0] == line:
+            same = old[0] == end and old[1] == look
+            if old[0] != end or old[2] != facts:
+                changes += (mm.number, start, end, facts)
+                if same:  # another thing that looks the same
+                    alive[start] = (end, look, facts, old[3])
+            if same:
                 return
             self._write(mm.number, start, old, seq)
-        alive[start] = (line, seq, facts)
+        alive[start] = (end, look, facts, seq)
 
-    def _line(self, mm: Mm, vma: Vma) -> _Line:
+    def _seen(self, mm: Mm, vma: Vma) -> tuple[_Look, bytes]:
+        """How a VMA looks, and what else it is."""
         attrs = vma.attrs
+        file, label = attrs.vm_file, attrs.anon_name or vma.label
         shown = self._shown.get(attrs.vm_flags)
         if shown is None:
             shown = self._shown[attrs.vm_flags] = vmflags_from_letters(letters(mm, vma))
-        if attrs.vm_file is None:
-            return vma.vm_end, shown, 0, "00:00", 0, vma_name(mm, vma)
-        _, end, _, offset, dev, inode, name, _, _ = observe(mm, vma)
-        return end, shown, offset, dev, inode, name
+        if file is None:  # the page offset of anonymous memory is nothing that a user could see
+            name = vma_name(mm, vma)
+            look = (self._number(shown, None, name), 0, "00:00", 0)
+            found = look, dumps((attrs.vm_flags, None, None, None, 0, label), _PLAIN)
+            if vma.label is None and name == ("" if attrs.anon_name is None else f"[anon:{attrs.anon_name}]"):
+                if len(self._alike) >= _ALIKE:
+                    self._alike.clear()
+                self._alike[attrs] = found
+            return found
+        _, _, _, offset, dev, inode, name, _, _ = observe(mm, vma)
+        look = (self._number(shown, name if inode else None, name), offset, dev, inode)
+        return look, dumps((attrs.vm_flags, file.kind, file.path, file.inode, attrs.delta, label), _PLAIN)
+
+    def _number(self, vm_flags: int, path: str | None, name: str) -> int:
+        """The number of a kind: no two are alike, since queries compare by it."""
+        key = (vm_flags, path, name)
+        found = self._numbers.get(key)
+        if found is None:
+            found = self._numbers[key] = len(self._numbers) + 1
+            self._kinds.append((found, *key))
+        return found
 
     def _end_all(self, number: int, seq: int | None) -> None:
-        self._marks.pop(number, None)
         for start, life in self._spaces.pop(number).alive.items():
             self._write(number, start, life, seq)
 
@@ -140,28 +186,22 @@ class Lifetimes:
             self._end_all(number, None)
 
     def _write(self, number: int, start: int, life: _Life, died: int | None) -> None:
-        (end, flags, offset, _, inode, name), born, _ = life
-        path = name if inode else None
-        pgoff = offset >> 12  # pages: fits 63 bits
-        nodes = seq_node(born, died), page_node(start, end)
-        self._ended.append((self._replay, number, start, end, flags, pgoff, path, name, born, died, *nodes))
+        end, (kind, offset, _, _), _, born = life
+        self._count = n = self._count + 1
+        lived = seq_node(born, died)
+        self._ended.append((lived, n, number, start, end, offset >> 12, kind, born, died))  # pages: fits 63 bits
+        self._pages.append((page_node(start, end), lived, n))
 
 
-def _facts(vma: Vma) -> Facts:
-    attrs = vma.attrs
-    file, name = attrs.vm_file, attrs.anon_name or vma.label
-    if file is None:  # the page offset of anonymous memory is nothing that a user could see
-        return (vma.vm_end, attrs.vm_flags, None, None, None, 0, name)
-    return (vma.vm_end, attrs.vm_flags, file.kind, file.path, file.inode, attrs.delta, name)
-
-
-def _renamed(mm: Mm, old: _Marks, new: _Marks) -> set[int]:
+def _renamed(mm: Mm, space: _Space) -> set[int]:
     """Starts of VMAs that may be called otherwise ([heap], [stack]) since brk or the stack's address moved."""
-    ranges = [(min(old[1], new[1]), max(old[1], new[1]))]
-    if old[0] != new[0]:
-        ranges.append((min(old[0], new[0]), max(*old[:2], *new[:2])))
-    if old[2] != new[2]:
-        ranges += [(old[2], old[2]), (new[2], new[2])]
+    brks = (space.brk, mm.brk)
+    begins = (space.start_brk, mm.start_brk)
+    ranges = [(min(brks), max(brks))] if brks[0] != brks[1] else []
+    if begins[0] != begins[1]:
+        ranges.append((min(begins), max(*begins, *brks)))
+    if space.start_stack != mm.start_stack:
+        ranges += [(place, place) for place in (space.start_stack, mm.start_stack)]
     found = set()
     for low, high in ranges:
         vma = mm.find_vma(max(low - 1, 0))

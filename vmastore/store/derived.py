@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -14,27 +14,42 @@ from vmastore.store.postgresql import analyze
 from vmastore.store.spaces import remake
 from vmastore.store.store import Store
 
-_TABLES = ("outcome_t", "decision_t", "vma_t", "lost_merge_t", "snapshot_t")
-_SQL = {
-    "outcome_t": "INSERT INTO outcome_t VALUES (?,?,?,?,?,?,?,?,?,?)",
-    "decision_t": "INSERT INTO decision_t VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-    "vma_t": "INSERT INTO vma_t VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-    "lost_merge_t": "INSERT INTO lost_merge_t VALUES (?,?,?,?,?,?,?)",
-    "snapshot_t": "INSERT INTO snapshot_t VALUES (?,?,?,?)",
+# every table of derived data, with how many values a row has besides its replay; kinds go before what names them
+_WIDTHS = {
+    "outcome_kind_t": 6,
+    "decision_kind_t": 7,
+    "vma_kind_t": 4,
+    "outcome_t": 4,
+    "rolling_t": 2,
+    "decision_t": 6,
+    "vma_t": 9,
+    "vma_page_t": 3,
+    "lost_merge_t": 6,
+    "snapshot_t": 3,
 }
-_FLUSH = 20_000  # rows
-_WIDE = 50  # rows a statement
+_FLUSH = 16_000  # outcomes and decisions
+_PAGES = 60_000  # lifetimes: their pages are in no order, so that the more are sorted at once the better
+_BLOCK = 50  # rows a statement
 _SNAPSHOT_BYTES = 4 << 20
+RUN = 500  # events whose hashes are kept in one row
 Rows = list[tuple[Any, ...]]
+Flat = Iterable[Any]  # the values of many rows, one after another
 
 
 class ReplayWriter:
     """Collects rows and writes them in batches; an older replay of the same options is replaced.
 
-    Rows go to its lists, which `settle` empties when they are long. Each begins with `replay`, and goes on
-    outcomes: seq, mm, merges, splits, cases, map_count, certain, divergence, rolling;
-    decisions: seq, n, mm, api, action, vm_start, vm_end, case, reason_prev, reason_next, certain;
-    vmas: mm, vm_start, vm_end, vm_flags, pgoff, path, name, born_seq, died_seq, and their seq_node and page_node;
+    Values go to its lists, which `settle` empties when they are long. Three of them are flat, the values of
+    one row behind those of another:
+    outcomes: seq, mm, map_count, kind;
+    decisions: seq, n, mm, vm_start, vm_end, kind;
+    rolling (bytes): 8 an event.
+    The others hold a tuple a row:
+    vmas: seq_node, n, mm, vm_start, vm_end, pgoff, kind, born_seq, died_seq;
+    vma_pages: page_node, and seq_node and n of its row in vmas;
+    outcome_kinds: kind, merges, splits, cases, certain, divergence;
+    decision_kinds: kind, api, action, case, reason_prev, reason_next, certain;
+    vma_kinds: kind, vm_flags, path, name (no two of them alike);
     lost_merges: mm, boundary, seq, left_start, right_end, reason;
     snapshots: seq, digest, payload.
 
@@ -60,9 +75,15 @@ class ReplayWriter:
         self._chunks = None
         self.events = 0
         self.peak_seq = 0
-        self.outcomes: Rows = []
-        self.decisions: Rows = []
+        self._rolled = 0  # events whose hashes have been written
+        self.outcomes: list[int] = []
+        self.decisions: list[int] = []
+        self.rolling = bytearray()
         self.vmas: Rows = []
+        self.vma_pages: Rows = []
+        self.outcome_kinds: Rows = []
+        self.decision_kinds: Rows = []
+        self.vma_kinds: Rows = []
         self.lost_merges: Rows = []
         self.snapshots: Rows = []
 
@@ -92,14 +113,14 @@ class ReplayWriter:
             with self.store._write() as connection:
                 drop(connection, self.replay)
             return
-        self.flush()
+        self.flush(last=True)
         if self._chunks is not None:
             self._chunks.finish()
         with self.store._write() as connection:
             connection.exec_driver_sql(
                 "UPDATE replay_t SET events=?, peak_seq=? WHERE replay=?", (self.events, self.peak_seq, self.replay)
             )
-            analyze(connection, _TABLES)
+            analyze(connection, tuple(_WIDTHS))
 
     def read(self, events: list[Event]) -> None:
         """Keep events packed, for the next replay to read: all of the trace, in order."""
@@ -109,38 +130,71 @@ class ReplayWriter:
     def settle(self) -> None:
         """Write the rows if they are many; to be called now and then."""
         size = sum([len(row[-1]) for row in self.snapshots])
-        if len(self.outcomes) + len(self.decisions) + len(self.vmas) >= _FLUSH or size >= _SNAPSHOT_BYTES:
+        if len(self.outcomes) // 4 + len(self.decisions) // 6 >= _FLUSH or size >= _SNAPSHOT_BYTES:
             self.flush()
 
-    def flush(self) -> None:
-        """Write all rows."""
-        rows = (self.outcomes, self.decisions, self.vmas, self.lost_merges, self.snapshots)
-        self.write({table: found for table, found in zip(_TABLES, rows, strict=True) if found})
-        for found in rows:
-            found.clear()
+    def flush(self, *, last: bool = False) -> None:
+        """Write all rows but the pages of lifetimes, which wait until they are many or the `last` are there."""
+        pages = self.vma_pages if last or len(self.vma_pages) >= _PAGES else []
+        self.vmas.sort()  # by key, as they are stored
+        pages.sort()
+        runs = self._runs()
+        found: dict[str, Flat] = {
+            "outcome_kind_t": chain.from_iterable(self.outcome_kinds),
+            "decision_kind_t": chain.from_iterable(self.decision_kinds),
+            "vma_kind_t": chain.from_iterable(self.vma_kinds),
+            "outcome_t": self.outcomes,
+            "rolling_t": chain.from_iterable(runs),
+            "decision_t": self.decisions,
+            "vma_t": chain.from_iterable(self.vmas),
+            "vma_page_t": chain.from_iterable(pages),
+            "lost_merge_t": chain.from_iterable(self.lost_merges),
+            "snapshot_t": chain.from_iterable(self.snapshots),
+        }
+        self.write({table: list(values) for table, values in found.items()})
+        self._rolled += sum(len(run) // 8 for _, run in runs)
+        kinds = (self.outcome_kinds, self.decision_kinds, self.vma_kinds)
+        for done in (self.outcomes, self.decisions, self.vmas, pages, *kinds, self.lost_merges, self.snapshots):
+            done.clear()
+        self.rolling.clear()
 
-    def write(self, rows: dict[str, Rows]) -> None:
-        """Write rows, by table, in one transaction."""
-        if self._keeps and rows:
+    def _runs(self) -> list[tuple[int, bytes]]:
+        """(first event, hashes) of each run of events: a look at one of them reads no more."""
+        step = 8 * RUN
+        values = self.rolling
+        return [(self._rolled + at // 8 + 1, bytes(values[at : at + step])) for at in range(0, len(values), step)]
+
+    def write(self, values: dict[str, list[Any]]) -> None:
+        """Write the values of rows, by table, in one transaction."""
+        if self._keeps:
             with self.store._write() as connection:
-                for table, found in rows.items():
-                    _insert(connection, _SQL[table], found)
+                for table, found in values.items():
+                    _insert(connection, table, self.replay, found)
 
 
-def _insert(connection: Any, statement: str, rows: Rows) -> None:
-    """Insert rows; on SQLite many in a statement, which takes two thirds of the time."""
-    whole = len(rows) - len(rows) % _WIDE if connection.dialect.name == "sqlite" else 0
-    if whole:
-        head, _, one = statement.partition(" VALUES ")
-        wide = [tuple(chain.from_iterable(rows[at : at + _WIDE])) for at in range(0, whole, _WIDE)]
-        connection.exec_driver_sql(f"{head} VALUES {','.join([one] * _WIDE)}", wide)
-    if whole < len(rows):
-        connection.exec_driver_sql(statement, rows[whole:])
+def _insert(connection: Any, table: str, replay: int, values: list[Any]) -> None:
+    """Insert rows of one replay; on SQLite many in a statement, which takes two thirds of the time."""
+    width = _WIDTHS[table]
+    one = f"({replay},{','.join(['?'] * width)})"
+    block = _BLOCK * width if connection.dialect.name == "sqlite" else width
+    whole = len(values) // block * block
+    for start, stop, step in ((0, whole, block), (whole, len(values), width)):
+        if start < stop:
+            rows = [tuple(values[at : at + step]) for at in range(start, stop, step)]
+            statement = f"INSERT INTO {table} VALUES {','.join([one] * (step // width))}"
+            connection.exec_driver_sql(statement, rows)
+
+
+def rows_of(table: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table (without their replay) of values as `ReplayWriter.write` gets them."""
+    width = _WIDTHS[table]
+    for at in range(0, len(values), width):
+        yield tuple(values[at : at + width])
 
 
 def drop(connection: Any, replay: int) -> None:
     """Forget a replay: derived data can always be made again."""
-    for table in (*_TABLES, "replay_t"):
+    for table in (*_WIDTHS, "replay_t"):
         connection.exec_driver_sql(f"DELETE FROM {table} WHERE replay=?", (replay,))
 
 
@@ -178,9 +232,9 @@ def replays(store: Store) -> list[tuple[int, str, str]]:
 
 
 def derived_rows(store: Store, replay: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """(table, row without its replay) of all derived data of a replay, as `ReplayWriter` was given it."""
+    """(table, row without its replay) of all derived data of a replay, as `rows_of` gives what was written."""
     with store._read() as connection:
-        for table in _TABLES:
+        for table in _WIDTHS:
             for row in connection.exec_driver_sql(f"SELECT * FROM {table} WHERE replay=?", (replay,)):
                 yield table, tuple(row)[1:]
 
@@ -193,15 +247,19 @@ def first_difference(store: Store, one: int, two: int) -> int | None:
     """
     with store._read() as connection:
 
-        def rolling(replay: int, seq: int) -> int:
+        def rolling(replay: int, seq: int) -> bytes:
             row = connection.exec_driver_sql(
-                "SELECT rolling FROM outcome_t WHERE replay=? AND seq=?", (replay, seq)
+                "SELECT first_seq, payload FROM rolling_t WHERE replay=? AND first_seq<=?"
+                " ORDER BY first_seq DESC LIMIT 1",
+                (replay, seq),
             ).fetchone()
-            if row is None or row[0] is None:
+            at = 0 if row is None else 8 * (seq - row[0])
+            value = b"" if row is None else bytes(row[1][at : at + 8])
+            if len(value) < 8:
                 raise StoreError(
                     f"replay {replay} has no hash of its outcome {seq}", hint="run `vmastore db rebuild`"
                 )
-            return int(row[0])
+            return value
 
         last = min(
             connection.exec_driver_sql(

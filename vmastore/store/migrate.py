@@ -22,7 +22,7 @@ from vmastore.version import VERSION
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0007"
+HEAD = "0008"
 # alembic is imported where it works: what only reads a store does not pay for it
 _FOLDERS = ("_migrations", "../migrations")  # in a wheel, in a checkout
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from vmastore.errors import StoreError
 from vmastore.store.nodes import PAGE_LEVELS, SEQ_LEVELS, holding, overlapping
-from vmastore.store.views import VIEWS
+from vmastore.store.views import VIEWS, kinds
 
 _VMAS = next(view for view in VIEWS if view.name == "vmas")
 COLUMNS = tuple(name for name, _, _ in _VMAS.columns)
@@ -21,8 +21,14 @@ SHOWN = ("mm", "vm_start", "vm_end", "perms", "vm_flags", "pgoff", "path", "name
 _SHOWN = ", ".join(SHOWN)
 _OF_V = {name: expression for name, expression, _ in _VMAS.columns}
 _SHOWN_OF_U = ", ".join(f"{_OF_V[name].replace('v.', 'u.')} AS {name}" for name in SHOWN)
-_STORED = ", ".join(f"v.{name}" for name in SHOWN if _OF_V[name] == f"v.{name}")  # but perms, which vm_flags tell
-_FROM = "FROM replay_t r CROSS JOIN vma_t v WHERE v.replay = r.replay"
+_STORED = "v.replay, v.mm, v.vm_start, v.vm_end, v.pgoff, v.kind"  # what a lifetime shows: a kind has one number
+_KINDS = kinds("vma", "v")
+_STATES = "FROM replay_t r CROSS JOIN vma_t v WHERE v.replay = r.replay"
+_FROM = _STATES.replace(" WHERE", f" {_KINDS} WHERE")
+_BY_PAGE = (
+    f"FROM replay_t r CROSS JOIN vma_page_t p CROSS JOIN vma_t v {_KINDS}"
+    " WHERE p.replay = r.replay AND v.replay = r.replay AND v.seq_node = p.seq_node AND v.n = p.n"
+)
 _PAGE_MASK = (1 << PAGE_LEVELS) - 1
 _NARROW = 1000  # events: a range of time that is searched by time, whatever its addresses
 
@@ -59,14 +65,14 @@ def differing(replay: str, a: str, b: str) -> str:
     gone, come = _alone(replay, a, b), _alone(replay, b, a)
     return (
         f"SELECT u.change, {_SHOWN_OF_U} FROM (SELECT '-' AS change, * FROM ({gone} EXCEPT {come}) AS gone"
-        f" UNION ALL SELECT '+' AS change, * FROM ({come} EXCEPT {gone}) AS come) AS u"
+        f" UNION ALL SELECT '+' AS change, * FROM ({come} EXCEPT {gone}) AS come) AS u {kinds('vma', 'u')}"
     )
 
 
 def _alone(replay: str, seq: str, other: str) -> str:
     """SQL: the stored columns of SHOWN, of the lifetimes that hold one moment and not the other."""
     return (
-        f"SELECT {_STORED} {_FROM} AND r.replay = {replay} AND {holding('v.seq_node', seq, SEQ_LEVELS)}"
+        f"SELECT {_STORED} {_STATES} AND r.replay = {replay} AND {holding('v.seq_node', seq, SEQ_LEVELS)}"
         f" AND v.born_seq <= {seq} AND (v.died_seq IS NULL OR v.died_seq > {seq})"
         f" AND (v.born_seq > {other} OR v.died_seq <= {other})"
     )
@@ -79,8 +85,8 @@ def _page(addr: str) -> str:
 def held(replay: str, addr: str) -> str:
     """SQL: the rows of `vmas` of one replay that ever held an address (a number; both SQL expressions)."""
     return (
-        f"SELECT {_COLUMNS} {_FROM} AND r.replay = {replay}"
-        f" AND {holding('v.page_node', _page(addr), PAGE_LEVELS)} AND v.vm_start <= {addr} AND v.vm_end > {addr}"
+        f"SELECT {_COLUMNS} {_BY_PAGE} AND r.replay = {replay}"
+        f" AND {holding('p.page_node', _page(addr), PAGE_LEVELS)} AND v.vm_start <= {addr} AND v.vm_end > {addr}"
     )
 
 
@@ -92,11 +98,12 @@ def overlapped(replay: str, low: str, high: str, a: str, b: str) -> str:
     exact = (
         f"v.vm_start < {high} AND v.vm_end > {low} AND v.born_seq <= {b} AND (v.died_seq IS NULL OR v.died_seq > {a})"
     )
-    ways = [(f"{b} - {a} <= {_NARROW}", c) for c in overlapping("v.seq_node", a, b, SEQ_LEVELS)]
+    ways = [(_FROM, f"{b} - {a} <= {_NARROW}", c) for c in overlapping("v.seq_node", a, b, SEQ_LEVELS)]
     pages = (_page(low), _page(f"({high} - 1)"))
-    ways += [(f"{b} - {a} > {_NARROW}", c) for c in overlapping("v.page_node", *pages, PAGE_LEVELS)]
+    ways += [(_BY_PAGE, f"{b} - {a} > {_NARROW}", c) for c in overlapping("p.page_node", *pages, PAGE_LEVELS)]
     return " UNION ALL ".join(
-        f"SELECT {_COLUMNS} {_FROM} AND r.replay = {replay} AND {guard} AND {way} AND {exact}" for guard, way in ways
+        f"SELECT {_COLUMNS} {source} AND r.replay = {replay} AND {guard} AND {way} AND {exact}"
+        for source, guard, way in ways
     )
 
 

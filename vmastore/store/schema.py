@@ -9,7 +9,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ForeignKey,
-    Index,
     LargeBinary,
     MetaData,
     Table,
@@ -201,19 +200,35 @@ snapshot_t = Table(
     Column("payload", LargeBinary, nullable=False, comment="zlib of the state of all address spaces"),
 )
 
+rolling_t = Table(
+    "rolling_t",
+    metadata,
+    Column("replay", Integer, ForeignKey("replay_t.replay"), primary_key=True, comment="its replay"),
+    Column("first_seq", Integer, primary_key=True, autoincrement=False, comment="first event of the run"),
+    Column("payload", LargeBinary, nullable=False, comment="8 bytes an event: the hash of all outcomes up to it"),
+)
+
 outcome_t = Table(
     "outcome_t",
     metadata,
     Column("replay", Integer, ForeignKey("replay_t.replay"), primary_key=True, comment="its replay"),
     Column("seq", Integer, primary_key=True, autoincrement=False, comment="its event"),
     Column("mm", Integer, nullable=False, comment="address space"),
+    Column("map_count", Integer, nullable=False, comment="VMAs after the event"),
+    Column("kind", Integer, nullable=False, comment="what it was: outcome_kind_t"),
+    sqlite_with_rowid=False,
+)
+
+outcome_kind_t = Table(
+    "outcome_kind_t",
+    metadata,
+    Column("replay", Integer, ForeignKey("replay_t.replay"), primary_key=True, comment="its replay"),
+    Column("kind", Integer, primary_key=True, autoincrement=False, comment="number of the kind in the replay"),
     Column("merges", Integer, nullable=False, comment="merges"),
     Column("splits", Integer, nullable=False, comment="splits"),
     Column("cases", Text, nullable=False, comment="merge cases and splits, in order"),
-    Column("map_count", Integer, nullable=False, comment="VMAs after the event"),
     Column("certain", Integer, nullable=False, comment="0: hangs on something the trace does not show"),
     Column("divergence", Text, comment="how replay and kernel answered differently"),
-    Column("rolling", BigInteger, comment="hash of all outcomes up to here; NULL: of an older vmastore"),
     sqlite_with_rowid=False,
 )
 
@@ -224,10 +239,19 @@ decision_t = Table(
     Column("seq", Integer, primary_key=True, autoincrement=False, comment="its event"),
     Column("n", Integer, primary_key=True, autoincrement=False, comment="order within the event, from 1"),
     Column("mm", Integer, nullable=False, comment="address space"),
-    Column("api", Text, nullable=False, comment="API function that decided"),
-    Column("action", Text, nullable=False, comment="merge, split or none"),
     Column("vm_start", BigInteger, nullable=False, comment="start of the range"),
     Column("vm_end", BigInteger, nullable=False, comment="end of the range"),
+    Column("kind", Integer, nullable=False, comment="what was decided and why: decision_kind_t"),
+    sqlite_with_rowid=False,
+)
+
+decision_kind_t = Table(
+    "decision_kind_t",
+    metadata,
+    Column("replay", Integer, ForeignKey("replay_t.replay"), primary_key=True, comment="its replay"),
+    Column("kind", Integer, primary_key=True, autoincrement=False, comment="number of the kind in the replay"),
+    Column("api", Text, nullable=False, comment="API function that decided"),
+    Column("action", Text, nullable=False, comment="merge, split or none"),
     Column("case", Text, nullable=False, comment="merge case 1 to 8, or which part is new"),
     Column("reason_prev", Text, comment="why not with the lower neighbour"),
     Column("reason_next", Text, comment="why not with the upper neighbour"),
@@ -238,21 +262,38 @@ decision_t = Table(
 vma_t = Table(
     "vma_t",
     metadata,
-    Column("replay", Integer, ForeignKey("replay_t.replay"), nullable=False, comment="its replay"),
+    Column("replay", Integer, ForeignKey("replay_t.replay"), primary_key=True, comment="its replay"),
+    Column("seq_node", BigInteger, primary_key=True, autoincrement=False, comment="node of the time it lived"),
+    Column("n", Integer, primary_key=True, autoincrement=False, comment="number of the lifetime in the replay"),
     Column("mm", Integer, nullable=False, comment="address space"),
     Column("vm_start", BigInteger, nullable=False, comment="first byte"),
     Column("vm_end", BigInteger, nullable=False, comment="first byte behind it"),
-    Column("vm_flags", BigInteger, nullable=False, comment="kernel flags"),
     Column("pgoff", BigInteger, nullable=False, comment="offset in the file, pages"),
+    Column("kind", Integer, nullable=False, comment="what else it was: vma_kind_t"),
+    Column("born_seq", Integer, nullable=False, comment="event that made it"),
+    Column("died_seq", Integer, comment="event that ended it, NULL alive"),
+    sqlite_with_rowid=False,
+)
+
+vma_kind_t = Table(
+    "vma_kind_t",
+    metadata,
+    Column("replay", Integer, ForeignKey("replay_t.replay"), primary_key=True, comment="its replay"),
+    Column("kind", Integer, primary_key=True, autoincrement=False, comment="number of the kind in the replay"),
+    Column("vm_flags", BigInteger, nullable=False, comment="kernel flags"),
     Column("path", Text, comment="mapped file"),
     Column("name", Text, comment="name column of maps"),
-    Column("born_seq", Integer, nullable=False, comment="event that made this state"),
-    Column("died_seq", Integer, comment="event that ended it, NULL alive"),
-    Column("seq_node", BigInteger, comment="node of the time it lived; NULL: of an older vmastore"),
-    Column("page_node", BigInteger, comment="node of the pages it covers"),
-    Index(None, "replay", "mm", "born_seq"),
-    Index(None, "replay", "seq_node"),
-    Index(None, "replay", "page_node"),
+    sqlite_with_rowid=False,
+)
+
+vma_page_t = Table(
+    "vma_page_t",
+    metadata,
+    Column("replay", Integer, ForeignKey("replay_t.replay"), primary_key=True, comment="its replay"),
+    Column("page_node", BigInteger, primary_key=True, autoincrement=False, comment="node of the pages it covers"),
+    Column("seq_node", BigInteger, primary_key=True, autoincrement=False, comment="where the lifetime is in vma_t"),
+    Column("n", Integer, primary_key=True, autoincrement=False, comment="its number"),
+    sqlite_with_rowid=False,
 )
 
 lost_merge_t = Table(

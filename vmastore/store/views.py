@@ -78,7 +78,7 @@ _ERRNO = (
     + " END"
 )
 _PERMS = " || ".join(
-    f"CASE WHEN (v.vm_flags & {bit}) <> 0 THEN '{yes}' ELSE '{no}' END"
+    f"CASE WHEN (k.vm_flags & {bit}) <> 0 THEN '{yes}' ELSE '{no}' END"
     for bit, yes, no in ((1, "r", "-"), (2, "w", "-"), (4, "x", "-"), (0x80, "s", "p"))
 )
 
@@ -86,6 +86,19 @@ _START = f"CASE WHEN c.name IN ('mmap', 'shmat') AND e.result IS NOT NULL THEN e
 
 _TASK = "(SELECT k.{} FROM task_t k WHERE k.task = e.task)"
 _TIME = "e.ts + (SELECT t.base_ns FROM trace_t t WHERE t.trace = e.trace)"
+
+
+def kinds(table: str, alias: str) -> str:
+    """SQL: the join that gives rows of `TABLE_t` what is kept once a kind, as k.
+
+    LEFT, since both databases leave out a LEFT JOIN by a key of which no column is wanted.
+    """
+    return f"LEFT JOIN {table}_kind_t k ON k.replay = {alias}.replay AND k.kind = {alias}.kind"
+
+
+def _with_kinds(table: str, alias: str) -> str:
+    return f"{table}_t {alias} JOIN replay_t r ON r.replay = {alias}.replay {kinds(table, alias)}"
+
 
 VIEWS: tuple[View, ...] = (
     View(
@@ -199,16 +212,16 @@ VIEWS: tuple[View, ...] = (
             ("seq", "d.seq", "its event"),
             ("n", "d.n", "order within the event, from 1"),
             ("mm", "d.mm", "address space"),
-            ("api", "d.api", "function that decided (vma_modify_flags, …)"),
-            ("action", "d.action", "merge, split or none"),
+            ("api", "k.api", "function that decided (vma_modify_flags, …)"),
+            ("action", "k.action", "merge, split or none"),
             ("vm_start", "d.vm_start", "start of the range asked about"),
             ("vm_end", "d.vm_end", "its end"),
-            ("case", 'd."case"', "merge case 1 to 8; for a split, which part is new"),
-            ("reason_prev", "d.reason_prev", "first reason why not with the lower neighbour"),
-            ("reason_next", "d.reason_next", "first reason why not with the upper neighbour"),
-            ("certainty", "CASE d.certain WHEN 1 THEN 'certain' ELSE 'assumed' END", "certain or assumed"),
+            ("case", 'k."case"', "merge case 1 to 8; for a split, which part is new"),
+            ("reason_prev", "k.reason_prev", "first reason why not with the lower neighbour"),
+            ("reason_next", "k.reason_next", "first reason why not with the upper neighbour"),
+            ("certainty", "CASE k.certain WHEN 1 THEN 'certain' ELSE 'assumed' END", "certain or assumed"),
         ),
-        "decision_t d JOIN replay_t r ON r.replay = d.replay",
+        _with_kinds("decision", "d"),
     ),
     View(
         "outcomes",
@@ -219,14 +232,14 @@ VIEWS: tuple[View, ...] = (
             ("seq", "o.seq", "its event"),
             ("mm", "o.mm", "address space"),
             ("kernel", "r.kernel", "rule set of the replay"),
-            ("merges", "o.merges", "merges"),
-            ("splits", "o.splits", "splits"),
-            ("cases", "o.cases", "merge cases and splits in order: '4', '1', 'split+split'"),
+            ("merges", "k.merges", "merges"),
+            ("splits", "k.splits", "splits"),
+            ("cases", "k.cases", "merge cases and splits in order: '4', '1', 'split+split'"),
             ("map_count", "o.map_count", "VMAs after the event"),
-            ("certainty", "CASE o.certain WHEN 1 THEN 'certain' ELSE 'assumed' END", "certain or assumed"),
-            ("divergence", "o.divergence", "how replay and kernel answered differently, NULL: they agree"),
+            ("certainty", "CASE k.certain WHEN 1 THEN 'certain' ELSE 'assumed' END", "certain or assumed"),
+            ("divergence", "k.divergence", "how replay and kernel answered differently, NULL: they agree"),
         ),
-        "outcome_t o JOIN replay_t r ON r.replay = o.replay",
+        _with_kinds("outcome", "o"),
     ),
     View(
         "vmas",
@@ -238,14 +251,14 @@ VIEWS: tuple[View, ...] = (
             ("vm_start", "v.vm_start", "first byte"),
             ("vm_end", "v.vm_end", "first byte behind it"),
             ("perms", _PERMS, "rwxp"),
-            ("vm_flags", "v.vm_flags", "kernel flags; flag_names() spells them"),
+            ("vm_flags", "k.vm_flags", "kernel flags; flag_names() spells them"),
             ("pgoff", "v.pgoff", "offset in the file, pages"),
-            ("path", "v.path", "mapped file, NULL anonymous"),
-            ("name", "v.name", "name column of maps"),
+            ("path", "k.path", "mapped file, NULL anonymous"),
+            ("name", "k.name", "name column of maps"),
             ("born_seq", "v.born_seq", "event that made this state"),
             ("died_seq", "v.died_seq", "event that ended it, NULL: alive"),
         ),
-        "vma_t v JOIN replay_t r ON r.replay = v.replay",
+        _with_kinds("vma", "v"),
     ),
     View(
         "lost_merges",

@@ -1,0 +1,84 @@
+"""What outcomes and decisions have in common, told once: a stored row names its kind by number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vmastore.mm.outcome import Decision, Reason
+
+_KEPT = 4096  # kinds that are remembered: reasons are few, but every divergence may name addresses of its own
+_Key = tuple[str, str, str, Reason | None, Reason | None, bool]
+
+
+class Told:
+    """What all outcomes of the same decisions are."""
+
+    __slots__ = ("cases", "certain", "merges", "splits")
+
+    def __init__(self) -> None:
+        self.cases = ""  # as `Outcome.cases`
+        self.certain = True
+        self.merges: list[str] = []  # their cases
+        self.splits = 0
+
+
+class Kinds:
+    """Numbers the kinds of one replay in the order in which they are met, from 1 on, and makes their rows.
+
+    Forgets all it knows where that is too much: a kind may then come to have two numbers.
+    outcomes, decisions: get the rows, as `ReplayWriter.outcome_kinds` and `decision_kinds` want them.
+    """
+
+    def __init__(self, outcomes: list[tuple[Any, ...]], decisions: list[tuple[Any, ...]]) -> None:
+        self._rows = outcomes
+        self._decision_rows = decisions
+        self._outcomes = 0  # kinds so far
+        self._decisions = 0
+        self._numbers: dict[tuple[int, int, str, bool, str | None], int] = {}
+        self.told: dict[tuple[int, ...], tuple[Told, int]] = {}  # by the kinds of its decisions
+        self.of: dict[_Key, int] = {}  # of a decision, by `key_of`
+
+    def decision(self, decision: Decision) -> int:
+        """The kind of a decision that `of` does not know."""
+        if len(self.of) >= _KEPT:
+            self.of.clear()
+            self.told.clear()
+        api, action, _, _, case, prev, nxt, _, _, _, sure = decision
+        self._decisions = number = self._decisions + 1
+        self.of[api, action, case, prev, nxt, sure] = number
+        why_prev = None if prev is None else prev.text
+        why_next = None if nxt is None else nxt.text
+        self._decision_rows.append((number, api, action, case, why_prev, why_next, 1 if sure else 0))
+        return number
+
+    def outcome(self, decided: tuple[int, ...], decisions: list[Decision]) -> tuple[Told, int]:
+        """What an outcome of decisions of these kinds is, and its kind, where `told` does not know."""
+        if len(self.told) >= _KEPT:
+            self.told.clear()
+        told = Told()
+        cases = []
+        for decision in decisions:
+            if decision.action == "merge":
+                told.merges.append(decision.case)
+                cases.append(decision.case)
+            elif decision.action == "split":
+                told.splits += 1
+                cases.append("split")
+            if not decision.certain:
+                told.certain = False
+        told.cases = "+".join(cases)
+        found = self.told[decided] = (told, self.number(told, None))
+        return found
+
+    def number(self, told: Told, divergence: str | None) -> int:
+        """The kind of an outcome of which that is told, and whether the kernel answered otherwise."""
+        key = (len(told.merges), told.splits, told.cases, told.certain, divergence)
+        found = self._numbers.get(key)
+        if found is None:
+            if len(self._numbers) >= _KEPT:
+                self._numbers.clear()
+                self.told.clear()
+            self._outcomes = found = self._outcomes + 1
+            self._numbers[key] = found
+            self._rows.append((found, *key[:3], 1 if told.certain else 0, divergence))
+        return found
