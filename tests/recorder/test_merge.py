@@ -258,6 +258,24 @@ def test_the_heap_of_an_attached_process_is_told() -> None:
     assert events[1].args == ("brk", {"start_brk": 0x7FFC00000000, "brk": 0x7FFC00021000})
 
 
+def test_threads_that_began_while_it_was_attached_to_are_of_the_process() -> None:
+    """Some the observation lists, so that their faults count before their first line; others come up in the log."""
+    first, text = shot("attach", 0.5, 0)
+    log = log_of(
+        [
+            "8 1.0 mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7f0000000000 <0.1>",
+            "10 3.0 munmap(0x7f0000000000, 4096) = 0 <0.1>",
+        ]
+    )
+    importer = StraceImporter(name="t", source="t", live=True)
+    importer.attach(7, [7])
+    marks = [fault(2.0, 9, 0x7F0000000008)]
+    merger = Merger(importer, log, Shots([(first._replace(threads=[7, 8, 9]), text)]), marks)
+    events = list(merger.events())
+    assert calls(events) == [("maps", 7), ("mmap", 8), ("fault", 9), ("munmap", 10)]
+    assert {(event.pid, event.mm) for event in events} == {(7, 1)} and merger.faults_nobody == 0
+
+
 def test_where_the_log_is_quiet_faults_need_not_wait_for_the_next_line() -> None:
     """What is older than a quiet place is given there, but nothing of a thread whose line has begun."""
     lines = [

@@ -16,7 +16,7 @@ import pytest
 from vmastore.errors import RecordError
 from vmastore.events.types import Event
 from vmastore.mm.rules import resolve
-from vmastore.recorder import Progress, Recording, attach, proc, record
+from vmastore.recorder import Progress, Recording, attach, proc, record, session
 from vmastore.recorder.strace import Hold
 from vmastore.replay.verify import Verifier
 from vmastore.replay.verify_report import Report
@@ -278,6 +278,61 @@ def test_a_running_process_is_attached_to_and_let_go_again(mapper: subprocess.Po
     assert proc.tracer_of(mapper.pid) == 0
     soft = resource.prlimit(mapper.pid, resource.RLIMIT_STACK)[0]
     assert recording.trace.header.config["rlimits"]["STACK"] == soft != resource.getrlimit(resource.RLIMIT_STACK)[0]
+
+
+CHURN = """
+import mmap, threading
+def work():
+    with mmap.mmap(-1, 1 << 16, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory[0] = 1
+def makers():
+    while True:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+for _ in range(3):
+    threading.Thread(target=makers, daemon=True).start()
+print('ready', flush=True)
+input()
+"""
+
+
+def test_a_process_that_makes_threads_meanwhile_has_one_address_space() -> None:
+    """However the threads that begin and end while it is attached to are met with."""
+    process = _target(CHURN)
+    try:
+        recording = attach(process.pid, name="churn", duration_s=0.3)
+        events, report = verify(recording)
+        assert {event.mm for event in events} == {1} and {event.pid for event in events} == {process.pid}
+        assert report.mismatches == report.errno_mismatches == 0 and process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_thread_that_waits_for_its_vforks_child_is_let_go_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """strace cannot stop it, and would wait for it for ever: the child opens a FIFO that nobody writes to."""
+    monkeypatch.setattr(session, "_ABANDON_S", 0.5)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    process = _target(
+        "import os\nprint('ready', flush=True)\n"
+        f"actions = [(os.POSIX_SPAWN_OPEN, 0, {str(fifo)!r}, os.O_RDONLY, 0)]\n"
+        "os.posix_spawn('/bin/true', ['true'], {}, file_actions=actions)\n"
+    )
+    try:
+        assert proc.wait_state(process.pid, "D", 10)
+        recording = attach(process.pid, name="vfork", duration_s=0.0)
+        assert "maps" in {event.call for event in recording.trace.events()}
+        assert proc.tracer_of(process.pid) == 0 and process.poll() is None
+        with fifo.open("wb"):
+            pass
+        assert process.wait() == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_duration_counts_from_the_first_observation(mapper: subprocess.Popen[bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -109,4 +110,37 @@ def test_a_program_that_is_too_fast_is_held_back(tmp_path: Path, monkeypatch: py
     log = b"".join(data for kind, data in messages if kind == tape.LOG)
     assert log.count(b"\n") == 20_000 and session.held_back >= 1 and session.held_back_s > 0
     assert most < (1 << 17) + 3 * (1 << 20), "what is queued is bounded by the limit and by what a pipe holds"
+    spool.close()
+
+
+IN_FLIGHT = """
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCONT, signal.SIGTERM])
+with open(sys.argv[1], "wb", buffering=0) as log:
+    log.write(b"7 1.0 mmap(NULL, 4096, 3, 0x22, -1, 0 <unfinished ...>\\n9 1.0 wait4(-1,  <unfinished ...>\\n")
+    log.write(b"8 1.1 munmap(0x7000, 4096")
+    signal.sigwait([signal.SIGCONT])  # it was stopped to be observed
+    returned = b"7 1.2 <... mmap resumed>) = 0x8000 <0.2>\\n8 1.3 <... munmap resumed>) = 0 <0.2>\\n"
+    for rest in (b" <unfinished ...>\\n", returned):
+        if signal.sigtimedwait([signal.SIGTERM], 0.3):
+            sys.exit(1)
+        log.write(rest)
+    signal.sigwait([signal.SIGTERM])
+"""
+
+
+def test_what_the_last_observation_saw_done_returns_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call in flight, and one whose line is not complete, return before strace is told to let go; not a wait."""
+    monkeypatch.setattr("vmastore.recorder.session._RETURN_S", 60)
+
+    def out(progress: Progress) -> None:
+        if progress.lines == 2 and not session.interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    spool = Spool(str(tmp_path))
+    session = _session(spool, sys.executable, "-c", IN_FLIGHT, str(spool.fifo_path), attached=os.getpid(), out=out)
+    session.run()
+    assert session.status == 0 and session.watch.lines == 5 and session.interrupted
     spool.close()

@@ -219,3 +219,19 @@ def test_what_was_open_and_is_written_now_is_apart_from_what_came_after() -> Non
     protect(world, 2, 2, 3)
     done = call(world, "madvise", A + 2 * P, 2 * P, 17)
     assert done.certain and done.merges == 0 and cases(world) == [0, 2]
+
+
+@pytest.mark.parametrize(("inode", "left"), [(7, [0]), (8, [0, 2])])
+def test_shared_anonymous_memory_is_one_file_by_its_inode(inode: int, left: list[int]) -> None:
+    """Pieces of one mapping merge again; two mappings are two files, which never do."""
+    flags = "rd sh mr mw me ms"
+
+    def shared(page: int, perms: str, number: int) -> ObservedVma:
+        start, letters = A + page * P, f"{flags[:2]} wr{flags[2:]}" if "w" in perms else flags
+        return ObservedVma(
+            start, start + 2 * P, perms, page * P, "00:01", number, "/dev/zero (deleted)", letters, None
+        )
+
+    world = begin(shared(0, "rw-s", 7), shared(2, "r--s", inode))
+    done = protect(world, 2, 2, 3)
+    assert done.certain and cases(world) == left

@@ -330,6 +330,8 @@ class Merger:
             if tid in self._busy or (self._at.tid == tid and not self._fed):
                 self._advance(tid)
         self._birth(shot.tid)
+        if shot.threads:
+            self._importer.attach(shot.pid, (tid for tid in shot.threads if not self._importer.pid_of(tid)))
         mm = self._importer.mm_of(shot.tid)
         if mm:
             self._observe(shot, mm, parse_raw(text, f"/proc/{shot.pid}/smaps"))

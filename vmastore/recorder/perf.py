@@ -36,6 +36,7 @@ from vmastore.recorder.perfevents import (
 )
 
 _LEAST_KB = 128  # of a buffer
+_TRIES = 20  # to open events for all threads of a process that makes some meanwhile
 _EXEC_PAGES = 4  # of the buffers for programs executed
 _SAMPLE = 9  # perf_event_header.type
 _HEADER = struct.Struct("=IHH")  # type, misc, size
@@ -80,6 +81,7 @@ class Perf:
     def __init__(self) -> None:
         self.layout: Layout | None = None
         self.why_not: str | None = None  # why there are no faults, or no better ones
+        self.uncounted = 0  # threads that may have no events: they began while these were opened
         self._descriptors: list[int] = []
         self._buffers: list[Buffer] = []
         self._exec_buffers: list[Buffer] = []
@@ -98,7 +100,7 @@ class Perf:
             try:
                 events, layout = _events(mode)
                 with many_descriptors():
-                    self._open(events, pid)
+                    self._open_all(events, pid)
             except OSError as error:
                 self.stop()
                 if self.why_not is None:
@@ -118,7 +120,10 @@ class Perf:
         for cpu in online_cpus():
             buffer: Buffer | None = None
             for tid in proc.threads_of(pid):
-                descriptor = open_event(event, tid, cpu, 0)
+                try:
+                    descriptor = open_event(event, tid, cpu, 0)
+                except ProcessLookupError:
+                    continue
                 self._descriptors.append(descriptor)
                 if buffer is None:
                     buffer = Buffer(descriptor, _EXEC_PAGES * mmap.PAGESIZE)
@@ -143,17 +148,31 @@ class Perf:
                 at += size
         return found
 
-    def _open(self, events: list[Event], pid: int) -> None:
-        """Open every event for every thread on every processor. Raises OSError."""
-        tids, cpus = proc.threads_of(pid), online_cpus()
-        if not tids:
-            raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+    def _open_all(self, events: list[Event], pid: int) -> None:
+        """Open every event for every thread, anew if one has begun meanwhile. Raises OSError."""
+        tids = proc.threads_of(pid)
+        for left in reversed(range(_TRIES)):
+            if not tids:
+                raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+            self._open(events, tids)
+            before, tids = tids, proc.threads_of(pid)
+            self.uncounted = len(set(tids) - set(before))
+            if not self.uncounted or not left:
+                break
+            self.stop()
+
+    def _open(self, events: list[Event], tids: list[int]) -> None:
+        """Open every event for each of these threads that is still there, on every processor. Raises OSError."""
+        cpus = online_cpus()
         size = buffer_kb(len(cpus), _lockable()) << 10
         for cpu in cpus:
             buffer: Buffer | None = None
             for tid in tids:
                 for event in events:
-                    descriptor = open_event(event, tid, cpu, size // 4)
+                    try:
+                        descriptor = open_event(event, tid, cpu, size // 4)
+                    except ProcessLookupError:
+                        break
                     self._descriptors.append(descriptor)
                     if buffer is not None:
                         buffer.join(descriptor)

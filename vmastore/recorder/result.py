@@ -91,6 +91,10 @@ def _faults(session: Session) -> tuple[str, list[str]]:
         return "partial", [f"no page faults ({perf.why_not}) but what read and the like wrote"]
     if not perf.mode.tells_writes:
         return "partial", [f"page faults without a difference between write and read: {perf.why_not}"]
+    if perf.uncounted:
+        return "partial", [
+            f"page faults of up to {perf.uncounted} threads are missing: they began while it was attached to"
+        ]
     return "recorded", []
 
 

@@ -19,13 +19,14 @@ from vmastore.recorder.perf import Perf
 from vmastore.recorder.requests import Requests
 from vmastore.recorder.spool import Spool
 from vmastore.recorder.timekeeper import Timekeeper
-from vmastore.recorder.watch import Point, Watch
+from vmastore.recorder.watch import CHANGES_VMAS, Point, Watch
 
 _PIPE_SIZE = 1 << 20
 _TICK_S = 0.1  # how often anything but the log is looked at
 _PAUSE_S = 0.001  # strace writes each half of a line by itself: let some come together
 _QUEUE = 16 << 20  # bytes that may wait for the reader of the messages until the program is held back
-_ABANDON_S = 5.0  # how long a program may take to end when it is told to
+_ABANDON_S = 5.0  # how long a program may take to end, or strace to let it go, when it is told to
+_RETURN_S = 1.0  # how long calls may take to return whose work an observation has seen done
 _PASS_ON_S = 0.3  # how long a program may take to get a terminal's signal by itself
 
 
@@ -78,7 +79,9 @@ class Session:
         self.held_back_s = 0.0
         self._requests = requests or Requests()
         self._stops = 0
-        self._detaching = False
+        self._detach_at: float | None = None  # when strace is told to let go, whatever calls have not returned
+        self._in_call: dict[int, bytes] = {}  # calls in flight at the last observation
+        self._in_line = 0  # lines of the log then, if one was unfinished
         self._pass_on: tuple[float, int, int] | None = None  # when, which signal, how many were seen before
         self._ended = False
         self._attached_at: float | None = None
@@ -193,8 +196,10 @@ class Session:
         now = time.monotonic()
         self._next_tick = now + _TICK_S
         self._mark()
-        if self._detaching:  # strace misses a signal that comes just before it begins to wait
-            _kill(self.pid, signal.SIGTERM)
+        if self._detach_at is not None and (now >= self._detach_at or not self._returning()):
+            # it misses a signal that comes just before it begins to wait, and waits for ever for a thread that waits
+            # for its vfork's child, which it has stopped; its end lets all go
+            _kill(self.pid, signal.SIGTERM if now < self._detach_at + _ABANDON_S else signal.SIGKILL)
         if self._check_every_s is not None and now >= self._next_check and self.watch.launched:
             self.holder.take([Point("check", pid) for pid in proc.traced_by(self.pid)])
             self._next_check = time.monotonic() + self._check_every_s
@@ -240,10 +245,21 @@ class Session:
         """Let the process go on alone; a second time, whether strace likes it or not."""
         if self._stops <= 1:
             self.holder.take([Point("detach", pid) for pid in proc.traced_by(self.pid)])
-            _kill(self.pid, signal.SIGTERM)
-            self._detaching = True
+            self._in_call = dict(self.watch.in_flight)
+            self._in_line = self.watch.lines if self.watch.last_entry else -1
+            self._detach_at = time.monotonic() + _RETURN_S
         else:
             _kill(self.pid, signal.SIGKILL)
+
+    def _returning(self) -> bool:
+        """Whether calls are still to return, or to end in the log, that the last observation may have seen done."""
+        watch = self.watch
+        if self._in_line >= 0 and watch.lines == self._in_line:
+            return True
+        if self._in_line >= 0:  # the line that was unfinished has ended: some as calls in flight
+            self._in_line = -1
+            self._in_call |= watch.in_flight
+        return any(name in CHANGES_VMAS and watch.in_flight.get(tid) is name for tid, name in self._in_call.items())
 
     # -- the end
 

@@ -29,6 +29,7 @@ class Shot(NamedTuple):
     steady: bool  # maps was the same before and after
     start_brk: int  # where the heap begins; 0: may not be read
     withheld: tuple[str, str] | None = None  # path and kind of rights that the executed program did not get
+    threads: list[int] | None = None  # of an attach: those that the process has
 
 
 class Spool:

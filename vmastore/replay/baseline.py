@@ -92,9 +92,7 @@ class Builder:
             kind = path_kind(line.name)
             writable = None if line.perms[3] == "p" else "w" in line.perms or None
             dev, inode = (None, None) if line.inode == UNKNOWN_INODE else (line.dev, line.inode)
-            found = File(0, kind, line.name, dev=dev, inode=inode, readable=True, writable=writable)
-            if kind != "shmem":
-                self.files[key] = found
+            found = self.files[key] = File(0, kind, line.name, dev=dev, inode=inode, readable=True, writable=writable)
         return found
 
 

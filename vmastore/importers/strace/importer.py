@@ -165,14 +165,18 @@ class StraceImporter:
         return thread.pid if thread else 0
 
     def attach(self, pid: int, tids: Iterable[int]) -> int:
-        """Declare a process that existed before the log: all of its threads. Returns their mm."""
+        """Declare a process that existed before the log, and threads of it. Returns their mm.
+
+        Threads that come up later, and that no call of the log has made, are taken to be of this process too: it may
+        have made them while strace was attaching to its threads one by one.
+        """
         processes = self.tracker.processes
-        known = processes.threads.get(pid)
-        mm = (known.mm if known else 0) or processes.new_mm()
-        table = known.files if known else FdTable()
-        for tid in dict.fromkeys((pid, *tids)):
-            processes.add(tid, pid, mm, table)
-        return mm
+        leader = processes.threads.get(pid) or processes.add(pid, pid, processes.new_mm(), FdTable())
+        for tid in tids:
+            if tid != pid:
+                processes.add(tid, pid, leader.mm, leader.files)
+        self.tracker.adopt_all(leader)
+        return leader.mm
 
     def emit(
         self,

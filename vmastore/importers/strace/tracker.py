@@ -181,6 +181,10 @@ class Tracker:
         self.processes.move(thread, self.processes.new_mm())
         return thread.mm
 
+    def adopt_all(self, thread: Thread) -> None:
+        """Threads that no call of the log has made are of the process of this one."""
+        self.attached, self.unseen = thread, _ALL
+
     def _begin(self, tid: int) -> Thread:
         call = self._maker_of(tid)
         if call is not None:
@@ -195,9 +199,8 @@ class Tracker:
             return self.processes.add(tid, leader.pid, leader.mm or self.adopt(leader), leader.files)
         if self.one_process is None or self.attached is not None:
             return self.processes.add(tid, tid, 0, FdTable())
-        self.attached = self.processes.add(tid, self.one_process or tid, 0, FdTable())
-        self.unseen = _ALL
-        return self.attached
+        self.adopt_all(self.processes.add(tid, self.one_process or tid, 0, FdTable()))
+        return self.processes.threads[tid]
 
     def _maker_of(self, tid: int) -> Called | Opened | None:
         """The call in flight that made `tid`: the one seen ahead, else the oldest without a child."""
