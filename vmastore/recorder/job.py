@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vmastore.recorder import tape
@@ -28,13 +29,14 @@ class Job(NamedTuple):
     seccomp: bool = True
     check_every_s: float | None = None
     duration_s: float | None = None
-    env: dict[str, str] | None = None
-    cwd: str | None = None
+    env: Mapping[str, str] | None = None
+    cwd: str | Path | None = None
     spool_dir: str | None = None
 
     def to_json(self) -> str:
         """As one JSON document."""
-        return json.dumps(self._asdict() | {"hold": list(self.hold)})
+        env, cwd = None if self.env is None else dict(self.env), None if self.cwd is None else str(self.cwd)
+        return json.dumps(self._asdict() | {"hold": list(self.hold), "env": env, "cwd": cwd})
 
     @classmethod
     def from_json(cls, text: str) -> Job:

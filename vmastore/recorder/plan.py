@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 from vmastore.errors import RecordError
 from vmastore.events.types import TraceHeader
@@ -16,7 +16,36 @@ from vmastore.recorder.result import Result
 from vmastore.recorder.strace import Hold, Strace, launched
 from vmastore.recorder.system import system_config
 
-HOLD = Hold()
+
+class Options(TypedDict, total=False):
+    """How to record.
+
+    faults: record page faults, where perf may. hold: how long strace holds a process to be observed. check_every_s:
+    observe all address spaces this often. spool_dir: where the recording's folder is made, else in TMPDIR.
+    """
+
+    faults: bool
+    hold: Hold
+    check_every_s: float | None
+    spool_dir: str | None
+
+
+class CommandOptions(Options, total=False):
+    """How to record a program.
+
+    seccomp: let only the traced calls stop it (`strace --seccomp-bpf`): many times faster, but a setuid program then
+    keeps its caller's rights. env, cwd: its environment and current folder, else ours.
+    """
+
+    seccomp: bool
+    env: Mapping[str, str] | None
+    cwd: str | Path | None
+
+
+class ProcessOptions(Options, total=False):
+    """How to record a process that runs. duration_s: detach after this time, counted from the first observation."""
+
+    duration_s: float | None
 
 
 class Plan(NamedTuple):
@@ -39,46 +68,16 @@ class Plan(NamedTuple):
         )
 
 
-def of_command(
-    argv: Sequence[str],
-    *,
-    name: str,
-    faults: bool = True,
-    hold: Hold = HOLD,
-    seccomp: bool = True,
-    check_every_s: float | None = None,
-    env: Mapping[str, str] | None = None,
-    cwd: str | Path | None = None,
-    spool_dir: str | None = None,
-) -> Plan:
+def of_command(argv: Sequence[str], *, name: str, **options: Unpack[CommandOptions]) -> Plan:
     """Recording a program. Raises RecordError when there is no strace, or no such program."""
     if not argv:
         raise RecordError("no command to record", hint="Give one after --, e.g.: vmastore record -- ls -l")
     Strace()
-    target = launched(argv, env)
-    job = Job(
-        target,
-        faults=faults,
-        hold=hold,
-        seccomp=seccomp,
-        check_every_s=check_every_s,
-        env=None if env is None else dict(env),
-        cwd=None if cwd is None else str(cwd),
-        spool_dir=spool_dir,
-    )
-    return Plan(job, _header(name, shlex.join(argv), None, faults), {})
+    job = Job(launched(argv, options.get("env")), **options)
+    return Plan(job, _header(name, shlex.join(argv), job), {})
 
 
-def of_process(
-    pid: int,
-    *,
-    name: str,
-    faults: bool = True,
-    hold: Hold = HOLD,
-    check_every_s: float | None = None,
-    duration_s: float | None = None,
-    spool_dir: str | None = None,
-) -> Plan:
+def of_process(pid: int, *, name: str, **options: Unpack[ProcessOptions]) -> Plan:
     """Recording a process that runs. Raises RecordError when there is no strace, or it cannot be attached to."""
     threads = proc.threads_of(pid)
     if not threads:
@@ -87,23 +86,12 @@ def of_process(
     if tracer:
         raise RecordError(f"process {pid} is traced by process {tracer} already", hint="Only one can trace it.")
     Strace()
-    job = Job(
-        ["-p", str(pid)],
-        attached=pid,
-        faults=faults,
-        hold=hold,
-        seccomp=False,
-        check_every_s=check_every_s,
-        duration_s=duration_s,
-        spool_dir=spool_dir,
-    )
-    return Plan(job, _header(name, f"pid:{pid}", pid, faults), {pid: threads})
+    job = Job(["-p", str(pid)], attached=pid, seccomp=False, **options)
+    return Plan(job, _header(name, f"pid:{pid}", job), {pid: threads})
 
 
-def _header(name: str, source: str, pid: int | None, faults: bool) -> TraceHeader:
-    """pid: the process whose limits count: they may not be ours, and it may be gone in the end."""
+def _header(name: str, source: str, job: Job) -> TraceHeader:
+    """An attached process's limits count now: they may not be ours, and it may be gone in the end."""
     system = os.uname()
-    config = system_config(pid)
-    return TraceHeader(
-        name, source, "record", system.release, system.version, config, "partial" if faults else "none", None
-    )
+    config, faults = system_config(job.attached), "partial" if job.faults else "none"
+    return TraceHeader(name, source, "record", system.release, system.version, config, faults, None)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Unpack
 
 from vmastore.recorder.job import run
-from vmastore.recorder.plan import HOLD, Plan, of_command, of_process
+from vmastore.recorder.plan import CommandOptions, Plan, ProcessOptions, of_command, of_process
 from vmastore.recorder.result import Cost
 from vmastore.recorder.session import Progress
 from vmastore.recorder.spool import Spool
-from vmastore.recorder.strace import Hold
 from vmastore.recorder.trace import RecordedTrace
 
 Out = Callable[[Progress], None]
@@ -27,67 +25,22 @@ class Recording(NamedTuple):
     cost: Cost
 
 
-def record(
-    argv: Sequence[str],
-    *,
-    name: str,
-    out: Out | None = None,
-    faults: bool = True,
-    hold: Hold = HOLD,
-    seccomp: bool = True,
-    check_every_s: float | None = None,
-    env: Mapping[str, str] | None = None,
-    cwd: str | Path | None = None,
-    spool_dir: str | None = None,
-) -> Recording:
+def record(argv: Sequence[str], *, name: str, out: Out | None = None, **options: Unpack[CommandOptions]) -> Recording:
     """Run a program under strace, and return when it and all its descendants have ended.
 
-    out: called ten times a second while the program runs. faults: record page faults, where perf may.
-    seccomp: let only the traced calls stop the program (`strace --seccomp-bpf`): many times faster, but a
-    setuid program then keeps its caller's rights. check_every_s: observe all address spaces this often.
-    What was seen lies in a folder of TMPDIR until the trace is read; see `start` for what takes no room.
+    out: called ten times a second while the program runs. options: see `CommandOptions`.
+    What was seen lies in a folder of TMPDIR until the trace is read; `Live` takes no room.
     Raises RecordError when strace or the program cannot be run.
     """
-    plan = of_command(
-        argv,
-        name=name,
-        faults=faults,
-        hold=hold,
-        seccomp=seccomp,
-        check_every_s=check_every_s,
-        env=env,
-        cwd=cwd,
-        spool_dir=spool_dir,
-    )
-    return _recording(plan, out)
+    return _recording(of_command(argv, name=name, **options), out)
 
 
-def attach(
-    pid: int,
-    *,
-    name: str,
-    out: Out | None = None,
-    faults: bool = True,
-    hold: Hold = HOLD,
-    check_every_s: float | None = None,
-    duration_s: float | None = None,
-    spool_dir: str | None = None,
-) -> Recording:
+def attach(pid: int, *, name: str, out: Out | None = None, **options: Unpack[ProcessOptions]) -> Recording:
     """Record a running process (all its threads, and its children to be) until it ends, or SIGINT comes.
 
-    duration_s: detach after this time, counted from the first observation. The process goes on afterwards.
-    Raises RecordError.
+    options: see `ProcessOptions`. The process goes on afterwards. Raises RecordError.
     """
-    plan = of_process(
-        pid,
-        name=name,
-        faults=faults,
-        hold=hold,
-        check_every_s=check_every_s,
-        duration_s=duration_s,
-        spool_dir=spool_dir,
-    )
-    return _recording(plan, out)
+    return _recording(of_process(pid, name=name, **options), out)
 
 
 def _recording(plan: Plan, out: Out | None) -> Recording:
