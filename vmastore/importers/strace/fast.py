@@ -12,180 +12,23 @@ from collections.abc import Callable, Sequence
 
 from vmastore.events.types import Event
 from vmastore.importers.processes import Thread
-from vmastore.importers.strace import values
-from vmastore.importers.strace.arguments import SIMPLE
 from vmastore.importers.strace.joiner import Called, Joiner, Pending
 from vmastore.importers.strace.lexer import Clock, Line, day_ns, seconds_ns
 from vmastore.importers.strace.lookahead import Lookahead
-from vmastore.importers.strace.numbers import real_name
-from vmastore.importers.strace.scan import Result, Unparsed, parse_result, split_call
-from vmastore.importers.strace.special import Args
-from vmastore.importers.strace.tracker import LIFE, Tracker
-from vmastore.importers.strace.values import Memo
+from vmastore.importers.strace.scan import Unparsed, split_call
+from vmastore.importers.strace.short import HALF, Halves, Heads, Results, WholeResults
+from vmastore.importers.strace.tracker import Tracker
+from vmastore.importers.strace.values import MEMO_LIMIT, Memo
 
-Reader = Callable[[list[bytes]], Args]  # arguments as printed → values; ValueError: not the short way
-_Outcome = tuple[int | None, int, bool]  # result, errno, injected
-
-_MAP_ANONYMOUS, _MREMAP_DONTUNMAP = 0x20, 4
 # the unit of a time since the epoch, by its length without the point; 0: the lengths of a time of day
 _SCALE = {13: 1_000_000, 16: 1_000, 19: 1, 14: 0, 8: 0}
 _DURATION = re.compile(rb" <\d+(?:\.\d+)?>\Z")  # -T
 _LASTED = re.compile(rb"(\d{1,8}(?:\.\d{1,9})?)>\Z")
 _DAY = re.compile(rb"\d\d:\d\d:\d\d(?:\.\d{1,9})?\Z")
-_NUMBER = re.compile(rb" *= (0|-?[1-9]\d{0,17}|0x[0-9a-f]{1,16})\Z")
 _UNFINISHED = b" <unfinished ...>"
-_HALF = b"<... "
 _END_OF_TIME = b"9"  # 2255: nanoseconds since the epoch must fit into 63 bits
 _GREATER_THAN, _POINT, _CLOSING = b">.)"
 _new = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
-
-
-def _pair(first: Memo, second: Memo) -> Reader:
-    def read(tokens: list[bytes]) -> Args:
-        a, b = tokens
-        return first[a], second[b]
-
-    return read
-
-
-def _triple(first: Memo, second: Memo, third: Memo) -> Reader:
-    def read(tokens: list[bytes]) -> Args:
-        a, b, c = tokens
-        return first[a], second[b], third[c]
-
-    return read
-
-
-def _mmap(addr: Memo, length: Memo, prot: Memo, flags: Memo, fd: Memo, offset: Memo) -> Reader:
-    def read(tokens: list[bytes]) -> Args:
-        a, b, c, d, e, f = tokens
-        bits = flags[d]
-        if not bits & _MAP_ANONYMOUS and fd[e] >= 0:
-            raise Unparsed("a file")
-        return addr[a], length[b], prot[c], bits, fd[e], offset[f]
-
-    return read
-
-
-def _mremap(addr: Memo, old: Memo, new: Memo, flags: Memo, new_addr: Memo) -> Reader:
-    def read(tokens: list[bytes]) -> Args:
-        if len(tokens) == 4:  # new_addr is printed only with MREMAP_FIXED
-            a, b, c, d = tokens
-            bits = flags[d]
-            return addr[a], old[b], new[c], bits, None if bits & _MREMAP_DONTUNMAP else 0
-        a, b, c, d, e = tokens
-        return addr[a], old[b], new[c], flags[d], new_addr[e]
-
-    return read
-
-
-def _single(only: Memo) -> Reader:
-    def read(tokens: list[bytes]) -> Args:
-        (a,) = tokens
-        return (only[a],)
-
-    return read
-
-
-_FORMS: dict[str, Reader] = {
-    "mmap": _mmap(*SIMPLE["mmap"]),
-    "mremap": _mremap(*SIMPLE["mremap"]),
-    "brk": _single(*SIMPLE["brk"]),
-    **{name: _pair(*SIMPLE[name]) for name in ("munmap", "mlock", "munlock")},
-    **{name: _triple(*SIMPLE[name]) for name in ("mprotect", "madvise", "mlock2", "msync")},
-}
-_CALLS = {name.encode(): (name, read) for name, read in _FORMS.items()}
-
-
-class _Results(dict[bytes, _Outcome]):
-    """What stands behind the closing parenthesis, its padding included, remembered."""
-
-    def __missing__(self, text: bytes) -> _Outcome:
-        number = _NUMBER.match(text)
-        if number:
-            address = number[1]
-            outcome: _Outcome = (int(address, 0), 0, False)
-            if address.startswith(b"0x") and len(values.INT) < values.MEMO_LIMIT:
-                values.INT[address] = outcome[0] or 0  # a later call is about to name it
-        else:
-            result = parse_result(text)
-            if result.value is None or result.duration_ns is not None or result.decoration:
-                raise Unparsed("not the short way")
-            outcome = (None if result.errno else result.value, result.errno, result.injected)
-        if len(self) >= values.MEMO_LIMIT:
-            self.clear()
-        self[text] = outcome
-        return outcome
-
-
-class _WholeResults(dict[bytes, Result]):
-    """The same in full."""
-
-    def __missing__(self, text: bytes) -> Result:
-        result = parse_result(text)
-        if result.value is None or result.duration_ns is not None:
-            raise Unparsed("not the short way")
-        if len(text) > values.MEMO_TOKEN:
-            return result
-        if len(self) >= values.MEMO_LIMIT:
-            self.clear()
-        self[text] = result
-        return result
-
-
-class _Names(dict[bytes, str]):
-    """The calls that change no thread, by their names as printed."""
-
-    def __missing__(self, text: bytes) -> str:
-        name = text.decode("ascii", "replace")
-        if not name.isidentifier() or not name.isascii() or real_name(name) in LIFE or len(self) > 1000:
-            raise KeyError(text)
-        self[text] = real_name(name)
-        return self[text]
-
-
-_NAMES = _Names()
-
-
-def _other(tokens: list[bytes]) -> Args:
-    """Of a call that has no short way."""
-    raise Unparsed("not the short way")
-
-
-# thread, tid, call, what reads its arguments
-_Head = tuple[Thread, int, str, Reader]
-
-
-class _Heads(dict[bytes, _Head]):
-    """Whose a line is and which call it shows, by what stands before the parenthesis, without the time.
-
-    prefixes: the threads known, by all that stands before the time or the call. Raises KeyError for others.
-    """
-
-    def __init__(self, prefixes: dict[bytes, Thread]) -> None:
-        super().__init__()
-        self._prefixes = prefixes
-
-    def __missing__(self, head: bytes) -> _Head:
-        name = head[head.rfind(b" ") + 1 :]
-        thread = self._prefixes[head[: len(head) - len(name)]]
-        call, read = _CALLS.get(name) or (_NAMES[name], _other)
-        return self._keep(head, (thread, thread.tid, call, read))
-
-    def _keep(self, head: bytes, found: _Head) -> _Head:
-        if len(self) >= values.MEMO_LIMIT:
-            self.clear()
-        self[head] = found
-        return found
-
-
-class _Halves(_Heads):
-    """The same for the second half of a call, by what stands before `` resumed>``."""
-
-    def __missing__(self, head: bytes) -> _Head:
-        before, _, name = head.partition(_HALF)
-        thread = self._prefixes[before]
-        return self._keep(head, (thread, thread.tid, *_CALLS[name]))
 
 
 class FastPath:
@@ -199,14 +42,14 @@ class FastPath:
         self._lookahead = lookahead
         self._step = step
         self._prefixes: dict[bytes, Thread] = {}
-        self._heads = _Heads(self._prefixes)
-        self._halves = _Halves(self._prefixes)
+        self._heads = Heads(self._prefixes)
+        self._halves = Halves(self._prefixes)
         self._stamp = 0  # bytes of a time; 0: lines have none
         self._durations = False
         self._changes = -1
         self._last = 0  # the last line that was not of the short form
-        self._results = _Results()
-        self._whole = _WholeResults()
+        self._results = Results()
+        self._whole = WholeResults()
         self._duration = Memo(_seconds)
 
     def run(self, lines: Sequence[bytes], first: int, end: int) -> None:
@@ -232,7 +75,7 @@ class FastPath:
                         raise Unparsed
                     if stamped:
                         shown, _, printed = head.partition(b" <... ")
-                        stamp, head = shown[-stamped:], shown[:-stamped] + _HALF + printed
+                        stamp, head = shown[-stamped:], shown[:-stamped] + HALF + printed
                     known = second[head]
                 thread, tid, name, read = known
                 if stamped:
@@ -264,7 +107,7 @@ class FastPath:
                         if ts is not None and whole:
                             ts += lasted
                 result, errno, injected = results[tail]
-                args = read(text.split(b", "))
+                args = read(text)
                 mm = thread.mm
                 if births or not mm:
                     raise Unparsed
@@ -352,7 +195,7 @@ class FastPath:
             return
         rest = line[len(prefix) :].lstrip(b" ")
         self._stamp = 0 if shape.clock is None else rest.find(b" ")
-        if thread is not None and len(self._prefixes) < values.MEMO_LIMIT:
+        if thread is not None and len(self._prefixes) < MEMO_LIMIT:
             self._prefixes[line[: len(line) - len(rest)]] = thread
 
     def _forget(self) -> None:
