@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from vmastore.events.types import Event
 from vmastore.importers.processes import Thread
-from vmastore.importers.strace.joiner import Called, Joiner, Pending
+from vmastore.importers.strace.joiner import Called, Joiner
 from vmastore.importers.strace.lexer import Clock, Line, day_ns, seconds_ns
 from vmastore.importers.strace.lookahead import Lookahead
 from vmastore.importers.strace.scan import Unparsed, split_call
@@ -86,7 +86,7 @@ class FastPath:
                     if tid in opened:
                         raise Unparsed
                     if text[-1] == _GREATER_THAN and text.endswith(_UNFINISHED):
-                        opened[tid] = _new(Pending, (name, text[:-17], number, begin, "unfinished"))
+                        opened[tid] = (name, text[:-17], number, begin, "unfinished")
                         joiner.last_entry = tid
                         halves += 1
                         continue

@@ -58,14 +58,9 @@ class Happened(NamedTuple):
 Record = Called | Opened | Happened
 
 
-class Pending(NamedTuple):
-    """A call that has not returned."""
-
-    name: str  # as printed
-    text: bytes  # its arguments so far
-    line: int
-    offset: int
-    changes_to: str = ""  # "unfinished", or the tid under which an execve returns
+# A call that has not returned: its name as printed, its arguments so far, line, offset, and "unfinished" or the tid
+# under which an execve returns. A plain tuple: one is made for every cut call.
+Pending = tuple[str, bytes, int, int, str]
 
 
 class _Fragment(NamedTuple):
@@ -175,7 +170,7 @@ class Joiner:
             self.account.skip_line(tid, real_name(line.name), "truncated", number)
             return []
         self.never_resumed(tid)
-        self.opened[tid] = Pending(line.name, line.text, number, offset)
+        self.opened[tid] = (line.name, line.text, number, offset, "")
         self.account.halves += 1
         return []
 
@@ -189,7 +184,7 @@ class Joiner:
         """Account for the call of `tid` that is in flight, if there is one."""
         pending = self.opened.pop(tid, None)
         if pending:
-            self.account.skip_call(tid, real_name(pending.name), "never-resumed", pending.line)
+            self.account.skip_call(tid, real_name(pending[0]), "never-resumed", pending[2])
 
     # -- lines that were cut
 
@@ -228,7 +223,7 @@ class Joiner:
         line = lex(fragment.raw)
         self.never_resumed(fragment.tid)
         if line.kind is Kind.FRAGMENT:
-            self.opened[fragment.tid] = Pending(line.name, line.text, fragment.line, fragment.offset)
+            self.opened[fragment.tid] = (line.name, line.text, fragment.line, fragment.offset, "")
 
     # -- whole lines
 
@@ -259,7 +254,7 @@ class Joiner:
 
     def _entry(self, tid: int, line: Line, number: int, offset: int) -> list[Record]:
         self.never_resumed(tid)
-        self.opened[tid] = Pending(line.name, line.text, number, offset, line.detail)
+        self.opened[tid] = (line.name, line.text, number, offset, line.detail)
         self.last_entry = tid
         self.account.halves += 1
         told, self._told = self._told, None
@@ -274,22 +269,22 @@ class Joiner:
 
     def _resumed(self, tid: int, line: Line, time_ns: int | None, number: int, offset: int) -> list[Record]:
         pending = self.opened.get(tid)
-        if (pending is None or pending.name != line.name) and line.name == "execve":
+        if (pending is None or pending[0] != line.name) and line.name == "execve":
             pending = self._execve_of_another(tid) or pending
-        if pending is None or pending.name != line.name:
+        if pending is None or pending[0] != line.name:
             self.account.skip_line(tid, real_name(line.name), "no-entry", number)
             return []
         if not _TAIL.search(line.text):  # cut in its middle: the call stays in flight
             self.account.skip_line(tid, real_name(line.name), "truncated", number)
             return []
         self.opened.pop(tid, None)
-        text = without_colour(pending.text + line.text)
+        text = without_colour(pending[1] + line.text)
         return self._called(tid, line.name, text, time_ns, number, offset, entry=False)
 
     def _execve_of_another(self, tid: int) -> Pending | None:
         """The execve that another thread began and that returns under its leader's tid."""
         for other, pending in self.opened.items():
-            if pending.changes_to == str(tid):
+            if pending[4] == str(tid):
                 return self.opened.pop(other)
         return None
 
@@ -338,7 +333,7 @@ class Joiner:
         last = self.last_entry
         if last is not None and last in self.opened and _TAIL.match(raw):
             pending = self.opened.pop(last)
-            return self._called(last, pending.name, pending.text + raw, None, number, offset, entry=False)
+            return self._called(last, pending[0], pending[1] + raw, None, number, offset, entry=False)
         for found in itertools.islice(_GLUED.finditer(raw, 1), _MAX_GLUED):
             glued = lex(raw[found.start() :])
             if self._plausible(glued):
@@ -357,7 +352,7 @@ class Joiner:
                 return False
             return len(tokens) in (len(SIMPLE[line.name]), 4)
         if line.kind is Kind.RESUMED:
-            return self.opened.get(self.tids.of(line), Pending("", b"", 0, 0)).name == line.name
+            return self.opened.get(self.tids.of(line), ("",))[0] == line.name
         return line.kind in (Kind.EXITED, Kind.KILLED, Kind.SIGNAL) or (line.tid is not None and bool(line.name))
 
 
