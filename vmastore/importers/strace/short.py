@@ -22,6 +22,7 @@ Reader = Callable[[bytes], Args]  # arguments as printed → values
 Outcome = tuple[int | None, int, bool]  # result, errno, injected
 HALF = b"<... "  # what the second half of a call begins with
 
+_RESTS = 4_000  # of each call
 _MAP_ANONYMOUS, _MREMAP_DONTUNMAP = 0x20, 4
 _NUMBER = re.compile(rb" *= (0|-?[1-9]\d{0,17}|0x[0-9a-f]{1,16})\Z")
 
@@ -40,7 +41,7 @@ class _Rest(dict[bytes, tuple[int, ...]]):
             raise Unparsed("a file")
         if len(text) > values.MEMO_TOKEN:
             return read
-        if len(self) >= values.MEMO_LIMIT:
+        if len(self) >= _RESTS:
             self.clear()
         self[text] = read
         return read
