@@ -258,6 +258,15 @@ def test_the_heap_of_an_attached_process_is_told() -> None:
     assert events[1].args == ("brk", {"start_brk": 0x7FFC00000000, "brk": 0x7FFC00021000})
 
 
+def test_an_image_of_its_own_is_told() -> None:
+    """That an attached process has executed a program since it was forked stands behind its observation."""
+    first, text = shot("attach", 0.5, 0)
+    importer = StraceImporter(name="t", source="t", live=True)
+    importer.attach(7, [7])
+    merger = Merger(importer, log_of([]), Shots([(first._replace(own_image=True), text)]), ())
+    assert [(event.call, event.args[:2]) for event in merger.events()][1:] == [("note", ("own-image", True))]
+
+
 def test_threads_that_began_while_it_was_attached_to_are_of_the_process() -> None:
     """Some the observation lists, so that their faults count before their first line; others come up in the log."""
     first, text = shot("attach", 0.5, 0)

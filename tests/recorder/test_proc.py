@@ -103,3 +103,14 @@ def test_a_process_that_never_holds_still_is_said_to_be_so() -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_fork_has_not_executed_a_program_until_it_does() -> None:
+    """What a process inherits through a fork is gone when it executes a program."""
+    code = "import os, sys\nif os.fork(): os.wait()\nelse: print(os.getpid(), flush=True); sys.stdin.read(1)\n"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdin is not None
+        fork = int(process.stdout.readline())
+        assert proc.has_executed(process.pid) and not proc.has_executed(fork)
+        process.stdin.close()
+    assert not proc.has_executed(1 << 22)

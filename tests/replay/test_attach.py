@@ -13,6 +13,7 @@ from vmastore.mm.rules import preset, resolve
 from vmastore.replay.maps import observe
 from vmastore.replay.resync import clone_mm
 from vmastore.replay.settle import alternatives
+from vmastore.replay.state import decode, encode
 from vmastore.replay.verify import Verifier
 from vmastore.replay.verify_report import Report
 from vmastore.replay.world import Outcome, World
@@ -235,3 +236,23 @@ def test_shared_anonymous_memory_is_one_file_by_its_inode(inode: int, left: list
     world = begin(shared(0, "rw-s", 7), shared(2, "r--s", inode))
     done = protect(world, 2, 2, 3)
     assert done.certain and cases(world) == left
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_pieces_of_one_vma_merge_surely_if_nothing_was_inherited(own: bool) -> None:
+    """A hole in a written VMA that is mapped again: only what was inherited through a fork may keep it apart."""
+    world = begin(line(0, 6, "rw-p", True))
+    if own:
+        world.apply(Event(3, 1, 1, 1, None, "note", ("own-image", True), 0, 0))
+    copy = decode(encode(world), World(HEADER, [], preset("6.12")))
+    for one in (world, copy):
+        one.apply(Event(8, 1, 1, 1, None, "munmap", (A + 2 * P, P), 0, 0))
+        done = one.apply(Event(9, 1, 1, 1, None, "mmap", (A + 2 * P, P, 3, 0x32, -1, 0), A + 2 * P, 0))
+        assert cases(one) == [0] and done.certain is own
+
+
+def test_an_unwritten_vma_of_its_own_may_still_have_been_written() -> None:
+    """Two neighbours without pages: written apart they do not merge, though nothing was inherited."""
+    world = begin(line(0, 2, "rw-p", False), line(2, 2, "r--p", False))
+    world.apply(Event(3, 1, 1, 1, None, "note", ("own-image", True), 0, 0))
+    assert not protect(world, 2, 2, 3).certain

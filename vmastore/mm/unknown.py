@@ -32,7 +32,8 @@ def assignments(bases: Sequence[BaseAnon]) -> Iterator[Assigned]:
         fresh = AnonVma()
         choices: list[State] = [] if left[0].written else [(None, 0)]
         choices += dict.fromkeys(s for s in done.values() if s[0] is not None)
-        for choice in [*choices, (fresh, 1), (fresh, 2)]:
+        choices += [(fresh, 1)] if left[0].own else [(fresh, 1), (fresh, 2)]
+        for choice in choices:
             yield from extend({**done, left[0]: choice}, left[1:])
 
     return extend({}, bases)

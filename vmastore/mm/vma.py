@@ -86,13 +86,15 @@ class BaseAnon:
     """What an observation of a process that ran before the trace leaves open about one of its VMAs.
 
     Whether it is written, if `written` does not say so; with which other VMAs of that observation it
-    shares its anon_vma; and how long its anon_vma_chain is. Pieces of one VMA have one BaseAnon.
+    shares its anon_vma; and how long its anon_vma_chain is, unless it is the process's `own`, inherited through no
+    fork. Pieces of one VMA have one BaseAnon.
     """
 
-    __slots__ = ("written",)
+    __slots__ = ("own", "written")
 
-    def __init__(self, written: bool) -> None:
+    def __init__(self, written: bool, own: bool = False) -> None:
         self.written = written
+        self.own = own
 
 
 class UffdCtx:

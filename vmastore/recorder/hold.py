@@ -274,8 +274,8 @@ class Holder:
         if found.withheld is not None:
             self.withheld.append(found.withheld)
         place = (found.ts_ns, offset, flights.done, flights.doubtful)
-        threads = proc.threads_of(pid) if point.kind == "attach" else None
-        facts = (found.raw.steady, found.start_brk, found.withheld, threads)
+        attached = (proc.threads_of(pid), proc.has_executed(pid)) if point.kind == "attach" else ()
+        facts = (found.raw.steady, found.start_brk, found.withheld, *attached)
         self._spool.add_shot(Shot(point.kind, point.tid, pid, *place, *facts), found.raw.text)
 
     def _take_caught(self, point: Point, *, last: bool) -> _Caught | None:

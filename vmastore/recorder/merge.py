@@ -353,8 +353,10 @@ class Merger:
         if shot.kind == "attach" and shot.start_brk:  # a program that starts asks for it itself
             brk = {"start_brk": shot.start_brk, "brk": max(heap, default=shot.start_brk)}
             self._note(shot, mm, "brk", brk)
+        if shot.own_image:
+            self._note(shot, mm, "own-image", True)
 
-    def _note(self, at: Shot | Event, mm: int, kind: str, value: dict[str, Any]) -> None:
+    def _note(self, at: Shot | Event, mm: int, kind: str, value: Any) -> None:
         self._add(at, mm, "note", (kind, value))
 
     def _add(self, at: Shot | Event, mm: int, call: str, args: tuple[Arg, ...]) -> None:

@@ -30,6 +30,7 @@ class Shot(NamedTuple):
     start_brk: int  # where the heap begins; 0: may not be read
     withheld: tuple[str, str] | None = None  # path and kind of rights that the executed program did not get
     threads: list[int] | None = None  # of an attach: those that the process has
+    own_image: bool = False  # of an attach: the process has executed a program since it was forked
 
 
 class Spool:

@@ -256,6 +256,10 @@ def _note(world: World, mm: Mm, event: Event) -> None:
     kind, value = event.args
     if kind == "brk":  # of a process that was attached to
         mm.start_brk, mm.brk = value["start_brk"], value["brk"]
+    elif kind == "own-image":  # it has executed a program since it was forked, so that it has inherited nothing
+        for vma in mm.vmas():
+            if vma.base is not None:
+                vma.base.own = True
 
 
 HANDLERS: dict[str, Handler] = {
