@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vmastore.cli.common import JsonOption, StoreOption, echo, echo_json, store_place
-from vmastore.cli.import_sources import Beside, followed, followed_key, groups, open_group, source_key
 from vmastore.cli.progress import CountedReader
 from vmastore.errors import InputError
 
 if TYPE_CHECKING:
+    from vmastore.intake.groups import Beside
     from vmastore.store import Store
 
 _LOOK_S = 0.2  # between two looks at a log that has not grown
@@ -68,6 +68,7 @@ def import_(
 
     Example: vmastore import attached.log --maps at-attach.smaps --maps later.maps@1795486301.5
     """
+    from vmastore.intake.groups import Beside, groups
     from vmastore.store import open_store
 
     if format not in FORMATS:
@@ -97,26 +98,19 @@ def _import_group(
     store: Store, paths: list[str], format: str, name: str | None, beside: Beside, strict: bool
 ) -> list[dict[str, Any]]:
     """Import what one file (one family of files) holds; one summary a trace."""
-    digest = source_key(paths, beside)
-    done = []
-    for n, reader in enumerate(open_group(paths, format, name, beside, strict)):
-        key = None if digest is None else f"{digest}:{n}"
-        known = store.by_source(key) if key else None
-        if known is not None and known.complete:
-            done.append({**_summary(known, store), "imported": False})
-            continue
-        info = known or store.create_trace(reader.header, source_key=key)
-        stored = store.import_events(info, CountedReader(reader, f"importing {paths[0]}"))
-        skips = reader.skips()
-        if strict and skips:
-            first = skips[0]
-            raise InputError(f"{paths[0]}:{first.source_line}: {first.reason}: no event (--strict)")
-        done.append({**_summary(stored, store), "imported": True})
-    return done
+    from vmastore.intake.imported import import_group
+
+    def shown(reader: Any) -> Any:
+        return CountedReader(reader, f"importing {paths[0]}")
+
+    done = import_group(store, paths, beside, format=format, name=name, strict=strict, shown=shown)
+    return [{**_summary(one.info, store), "imported": one.new} for one in done]
 
 
 def _follow(store: Store, path: str, name: str | None, beside: Beside, strict: bool) -> dict[str, Any]:
     """Import a log as it grows, each look at it in one transaction."""
+    from vmastore.intake.groups import followed, followed_key
+
     stop = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:

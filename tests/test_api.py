@@ -16,7 +16,8 @@ from vmastore.events import Event
 from vmastore.replay.trace import StoredTrace
 
 STRACE = shutil.which("strace")
-SAMPLE = Path(__file__).parent / "data" / "vmafuzz" / "all-6.1.jsonl.gz"
+DATA = Path(__file__).parent / "data"
+SAMPLE = DATA / "vmafuzz" / "all-6.1.jsonl.gz"
 
 
 @pytest.mark.parametrize("name", vmastore.__all__)
@@ -74,6 +75,62 @@ def test_import_takes_the_programs_that_ran(db: vmastore.Database, tmp_path: Pat
         assert (str(Path("/bin/true").resolve()) in names) is bool(image)
     with pytest.raises(vmastore.VmastoreError, match="nowhere"):
         db.import_file(log, "wrong", execs=["/nowhere"])
+
+
+def test_import_takes_what_stands_beside_a_log(place: str) -> None:
+    """Saved maps make a log of strace -p exact and are compared; page faults of the same run come in by time."""
+    attach, faults = DATA / "attach", DATA / "faults"
+    with vmastore.connect(place, create=True) as db:
+        maps = [attach / "start.smaps", f"{attach / 'end.maps'}@20"]
+        (trace,) = db.import_file(attach / "attach.log", "exact", maps=maps)
+        assert [e.args[0] for e in trace if e.call == "maps"] == ["baseline", "check"]
+        report = trace.verify("6.18")
+        assert (report.compared, report.mismatches, report.mismatches_assumed) == (1, 0, 0)
+        (plain,) = db.import_file(attach / "attach.log")
+        assert "maps" not in {e.call for e in plain}
+        (faulted,) = db.import_file(
+            faults / "perf-mono.log", faults_from=f"{faults / 'perf-mono.txt'}@1795508705.616400"
+        )
+        assert faulted.header.faults == "recorded" and "fault" in {e.call for e in faulted}
+        with pytest.raises(vmastore.VmastoreError, match="neither a line nor a time"):
+            db.import_file(attach / "attach.log", maps=[f"{attach / 'end.maps'}@x"])
+        with pytest.raises(vmastore.VmastoreError, match="no number of seconds"):
+            db.import_file(faults / "perf-mono.log", faults_from=f"{faults / 'perf-mono.txt'}@soon")
+        with pytest.raises(vmastore.VmastoreError, match="belong to a strace log"):
+            db.import_file(SAMPLE, maps=[attach / "start.smaps"])
+        assert [one.name for one in db.traces()] == ["exact", plain.name, faulted.name]
+
+
+def test_the_same_import_is_made_once(db: vmastore.Database) -> None:
+    """The trace that is there is given again, whatever name is asked for; nothing is added."""
+    (first,) = db.traces()
+    (again,) = db.import_file(SAMPLE, "other")
+    assert (again.name, len(again), len(db.traces())) == ("fuzz", len(first), 1)
+
+
+def test_an_import_that_stopped_goes_on(db: vmastore.Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was stored before it was killed stays; the next import completes it to what one run gives."""
+    log = DATA / "strace" / "ff"
+    monkeypatch.setattr("vmastore.store.store.Store._finish", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        db.import_file(log, "half")
+    monkeypatch.undo()
+    assert [one.stored.info.complete for one in db.traces()] == [True, False]
+    (whole,) = db.import_file(log)
+    assert (whole.name, whole.stored.info.complete, len(db.traces())) == ("half", True, 2)
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_strict_import_stops_at_what_is_no_event(db: vmastore.Database, tmp_path: Path) -> None:
+    """strict: the first line that becomes no event is named; else it is counted."""
+    log = tmp_path / "a.log"
+    log.write_text("brk(NULL) = 0x1000\nmunmap(0x1000, 4096) = ?\n")
+    with pytest.raises(vmastore.VmastoreError, match=r"a\.log:2"):
+        db.import_file(log, strict=True)
+    assert len(db.import_file(log)[0]) == 1
 
 
 def test_connect_makes_nothing_unasked(tmp_path: Path) -> None:

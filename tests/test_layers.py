@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ORDER = ["mm", "syscalls", "events", "store", "replay", "importers", "recorder", "conform", "reports", "cli"]
+ORDER = [
+    *("mm", "syscalls", "events", "store", "replay", "importers", "recorder", "intake", "conform", "reports", "cli")
+]
 # what the syscall layer may call of the merge/split package: the six, and the entries beside them
 PUBLIC = {
     "vma_modify_flags",

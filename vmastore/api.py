@@ -78,22 +78,29 @@ class Database:
         format: str = "auto",
         *,
         execs: Sequence[str | Path] | None = None,
+        maps: Sequence[str | Path] = (),
+        faults_from: str | Path | None = None,
+        strict: bool = False,
     ) -> list[Trace]:
         """Import a file in any form that is known (strace, jsonl, …); one trace, or several. Raises InputError.
 
+        What the same file and options gave before is not imported again, but returned, under the name that it has.
         execs: executables that show what exec mapped in a strace log (--exec); None: those that are at their paths
         here, where the log bears them out (the header's note says what it refutes); empty: none (--no-exec).
+        maps: saved maps or smaps, each [PID=]FILE[@LINE|@TIME] (--maps). faults_from: page faults of the same run,
+        FILE[@SECONDS] (--faults-from). Both are of strace logs. strict: a line that becomes no event is an error.
         """
-        from vmastore.importers.detect import open_traces
-        from vmastore.importers.found import with_images
+        from vmastore.intake.groups import Beside
+        from vmastore.intake.imported import import_group
 
-        found = []
-        for opened in open_traces(Path(path), format=format):
-            named = [str(one) for one in execs or ()]
-            reader = with_images(opened, named, [str(path)]) if execs is None or named else opened
-            header = reader.header if name is None else reader.header._replace(name=name)
-            found.append(Trace(self.store, self.store.import_events(self.store.create_trace(header), reader)))
-        return found
+        beside = Beside(
+            tuple(map(str, maps)),
+            tuple(map(str, execs or ())),
+            execs is None or bool(execs),
+            None if faults_from is None else str(faults_from),
+        )
+        done = import_group(self.store, [str(path)], beside, format=format, name=name, strict=strict)
+        return [Trace(self.store, one.info) for one in done]
 
     def sql(
         self,

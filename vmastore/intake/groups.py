@@ -1,4 +1,4 @@
-"""What `import` is given, as readers: logs, families of logs, and what stands beside a log."""
+"""What an import is given, as readers: logs, families of logs, and what stands beside a log."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _SECONDS = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d{1,10})(?:\.(?P<fraction>\d{1
 
 @dataclass(frozen=True)
 class Beside:
-    """The options that add to a log, as typed."""
+    """What adds to a log, as the command line writes it."""
 
-    maps: tuple[str, ...] = ()
-    execs: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()  # each [PID=]FILE[@LINE|@TIME]
+    execs: tuple[str, ...] = ()  # executables
     found: bool = True  # programs that are at their paths here
-    faults: str | None = None
+    faults: str | None = None  # FILE[@SECONDS]
 
     @property
     def words(self) -> list[str]:

@@ -1,0 +1,1 @@
+"""Importing as a user asks for it: files and what stands beside them, read together and stored once."""
