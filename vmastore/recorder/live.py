@@ -6,7 +6,6 @@ go to the first.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -18,28 +17,24 @@ from vmastore.recorder.requests import Requests
 from vmastore.recorder.spool import Spool
 
 
-def main() -> None:
-    """Record. A Ctrl-C that comes before anything was started ends it at once."""
-    with contextlib.suppress(KeyboardInterrupt):
-        _record()
-
-
 def command(out: int, control: int) -> list[str]:
     """The command line of this process, which finds this package where the caller did, whatever the folder holds."""
-    code = f"import sys; sys.path[:] = {sys.path!r}; from vmastore.recorder.live import main; main()"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from vmastore.recorder.live import record; record()"
     return [sys.executable, "-P", "-c", code, str(out), str(control)]
 
 
-def _record() -> None:
+def record() -> None:
+    """Record. Ctrl-C and SIGTERM are blocked until requests are taken, which come through the second descriptor."""
     out, control = int(sys.argv[1]), int(sys.argv[2])
     for descriptor in (out, control):
         os.set_inheritable(descriptor, False)
     job = Job.from_json(_line(control))
     messages = tape.PipeTape(out)
     try:
-        spool = Spool(job.spool_dir, messages)
+        spool, requests = Spool(job.spool_dir, messages), Requests(control)
         try:
-            run(job, spool, requests=Requests(control))
+            with requests.taken():  # before strace is started, which would inherit that they are blocked
+                run(job, spool, requests=requests)
         finally:
             spool.close()
     except RecordError as error:

@@ -46,6 +46,7 @@ class Requests:
             yield
             return
         before = {number: signal.signal(number, self._note) for number in _STOPS}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)  # blocked until here, where another process started us
         try:
             yield
         finally:

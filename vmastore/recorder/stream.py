@@ -37,9 +37,26 @@ class Live:
         self._stream: BinaryIO | None = None
         self._control = -1
         self._before: dict[int, Any] = {}
+        self._early: list[int] | None = []  # requests that came before the job was handed over, which is first
         self.trace = RecordedTrace(self._messages(), plan.header, attached=plan.attached, forget=True)
 
     def __enter__(self) -> Live:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._pass_on) for number in _STOPS}
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # which the process inherits: `Requests` takes them
+        try:
+            self._start()
+        except BaseException:
+            self._restore()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        early, self._early = self._early or [], None
+        for number in early:
+            self._pass_on(number, None)
+        return self
+
+    def _start(self) -> None:
         read, write = os.pipe()
         heard, self._control = os.pipe()
         try:
@@ -49,9 +66,6 @@ class Live:
             os.close(heard)
         self._stream = os.fdopen(read, "rb", buffering=1 << 20)
         os.write(self._control, self._plan.job.to_json().encode() + b"\n")
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._pass_on) for number in _STOPS}
-        return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._control)
@@ -59,10 +73,16 @@ class Live:
             self._stream.close()
         assert self._process is not None
         self._process.wait()
+        self._restore()
+
+    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        if self._early is not None:
+            self._early.append(number)
+            return
         with contextlib.suppress(BrokenPipeError):
             os.write(self._control, bytes([number]))
 
