@@ -96,6 +96,7 @@ class Perf:
 
         tracer: the process to be stopped whenever a program has been executed, see `executed`.
         """
+        last: str | None = None
         for mode in _MODES:
             try:
                 events, layout = _events(mode)
@@ -103,11 +104,13 @@ class Perf:
                     self._open_all(events, pid)
             except OSError as error:
                 self.stop()
-                if self.why_not is None:
-                    self.why_not = _why_not(mode, error)
+                last = _why_not(mode, error)
+                self.why_not = self.why_not or last
                 continue
             self.layout = layout
             break
+        else:
+            self.why_not = last
         if tracer is not None and self.mode is not None and self.mode.tells_writes:
             with contextlib.suppress(OSError), many_descriptors():
                 self._watch_execs(pid, tracer)

@@ -33,6 +33,7 @@ _NUMBERS = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "ppc64le": 319, "s390
 _ATTR = struct.Struct("=IIQQQQQIIQQQQIiQIHH")  # struct perf_event_attr up to sample_max_stack (PERF_ATTR_SIZE_VER5)
 _HEAD, _TAIL = 1024, 1032  # perf_event_mmap_page.data_head and .data_tail
 _TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+_MOUNT = f"mount -t tracefs tracefs {_TRACEFS[0]}"
 _FIELD = re.compile(r"(?m)^\s*field:[^;]*?(\w+)(?:\[[^]]*\])?;\s*offset:(\d+);\s*size:(\d+);")
 
 
@@ -64,7 +65,10 @@ def tracepoint(system: str, name: str) -> Tracepoint:
             number = int((folder / "id").read_text())
             fields = _FIELD.findall((folder / "format").read_text())
         except OSError as error:
-            missing = error if error.errno == errno.EACCES else missing
+            if error.errno == errno.EACCES:
+                missing = error
+            elif missing.errno != errno.EACCES and not any(os.path.exists(f"{root}/events") for root in _TRACEFS):
+                missing = FileNotFoundError(errno.ENOENT, f"nothing is mounted at {_TRACEFS[0]} ({_MOUNT})")
             continue
         return Tracepoint(number, {field: (int(offset), int(size)) for field, offset, size in fields})
     raise missing
