@@ -10,7 +10,7 @@ from typing import NamedTuple, TypedDict, Unpack
 
 from vmastore.errors import RecordError
 from vmastore.events.types import TraceHeader
-from vmastore.recorder import proc
+from vmastore.recorder import proc, refusal
 from vmastore.recorder.job import Job
 from vmastore.recorder.result import Result
 from vmastore.recorder.strace import Hold, Strace, launched
@@ -61,6 +61,9 @@ class Plan(NamedTuple):
             return
         if self.attached:
             pid = next(iter(self.attached))
+            why = refusal.likely(pid)
+            if why is not None:
+                raise RecordError(why.message, hint=why.hint)
             raise RecordError(f"strace could not attach to process {pid}", hint="What it said stands above.")
         raise RecordError(
             f"{self.header.source} was not started (status {result.status})",
@@ -80,11 +83,9 @@ def of_command(argv: Sequence[str], *, name: str, **options: Unpack[CommandOptio
 def of_process(pid: int, *, name: str, **options: Unpack[ProcessOptions]) -> Plan:
     """Recording a process that runs. Raises RecordError when there is no strace, or it cannot be attached to."""
     threads = proc.threads_of(pid)
-    if not threads:
-        raise RecordError(f"there is no process {pid}")
-    tracer = proc.tracer_of(pid)
-    if tracer:
-        raise RecordError(f"process {pid} is traced by process {tracer} already", hint="Only one can trace it.")
+    why_not = refusal.certain(pid)
+    if why_not is not None:
+        raise RecordError(why_not.message, hint=why_not.hint)
     Strace()
     job = Job(["-p", str(pid)], attached=pid, seccomp=False, **options)
     return Plan(job, _header(name, f"pid:{pid}", job), {pid: threads})

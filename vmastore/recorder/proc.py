@@ -12,7 +12,7 @@ from vmastore.events.types import ObservedVma
 from vmastore.importers.maps_file import parse_maps
 
 STOPPED, TRACED = "T", "t"  # by job control; by its tracer
-_PF_FORKNOEXEC = 0x40  # of the flags in /proc/PID/stat
+_PF_FORKNOEXEC, _PF_KTHREAD = 0x40, 0x200000  # of the flags in /proc/PID/stat
 _GONE = (FileNotFoundError, ProcessLookupError)
 _NEEDED = re.compile(rb"(?m)^(?:[0-9a-f]+-[0-9a-f]+ .*|(?:Anonymous|Swap|VmFlags):.*)$")
 _HEADS = re.compile(rb"(?m)^[0-9a-f]+-[0-9a-f]+ .*$")
@@ -39,6 +39,14 @@ def has_executed(pid: int) -> bool:
     """Whether a process has executed a program since it was forked, so that it has inherited no memory."""
     try:
         return not int(_stat(pid)[6]) & _PF_FORKNOEXEC
+    except _GONE:
+        return False
+
+
+def is_kernel_thread(pid: int) -> bool:
+    """Whether it is a thread of the kernel's own."""
+    try:
+        return bool(int(_stat(pid)[6]) & _PF_KTHREAD)
     except _GONE:
         return False
 
