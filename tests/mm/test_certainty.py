@@ -12,13 +12,14 @@ from operations import Op, brk, copy, extend, modify, new
 from vmastore.mm.merge.certainty import absorb_unsure
 from vmastore.mm.mm import Env, Mm
 from vmastore.mm.rules import PRESETS, preset
-from vmastore.mm.unknown import UNSURE_BASE
+from vmastore.mm.unknown import UNSURE_BASE, UNSURE_PIECE
 from vmastore.mm.vma import AnonVma, BaseAnon, Vma
 
 # what a VMA may be: unwritten, written alone, written with the others of its kind, inherited while written
 STATES = ("w", "W", "T", "F")
 UNKNOWN = {"1": ("w", "W", "T"), "2": ("w", "W", "T", "F")}  # unsure; unsure since before a fork
 BASES = "Bb"  # of a first observation: written, or not known to be
+LATE = "L"  # written since the trace began, when first is open: alone, or a neighbour's anon_vma
 SHARES = "PCN"  # written with the anon_vma of that VMA
 GEOMETRIES: dict[str, tuple[str, str, Op]] = {
     "new": ("PPP   NNN", "PN", new(3, 6)),
@@ -48,7 +49,9 @@ def _space(drawing: str, letters: str, states: tuple[str, ...], kernel: str) -> 
         vma.unsure = int(state) if state in UNKNOWN else 0
         if state in BASES:
             vma.unsure, vma.base = UNSURE_BASE, BaseAnon(state == "B")
-        if state in "WTFB":
+        if state == LATE:
+            vma.unsure, vma.base = UNSURE_BASE, BaseAnon(True, own=True, late=True)
+        if state in "WTFBL":
             vma.anon_vma = common if state == "T" else AnonVma()
             vma.chain = (vma.anon_vma, AnonVma()) if state == "F" else (vma.anon_vma,)
     _share(mm, letters, states)
@@ -119,6 +122,32 @@ def test_certain_decisions_do_not_depend_on_what_was_before(geometry: str, kerne
     assert not wrong
 
 
+def _late_readings(letters: str, states: tuple[str, ...], done: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every way in which what was written late may have been: alone, with one that is known, with an earlier one."""
+    if len(done) == len(states):
+        yield done
+        return
+    choices = [states[len(done)]]
+    if choices == [LATE]:
+        known = [letter for letter, state in zip(letters, states, strict=True) if state == "W"]
+        earlier = [letters[n].lower() for n, read in enumerate(done) if states[n] == LATE and read == "W"]
+        choices = ["W", *known, *earlier]
+    for choice in choices:
+        yield from _late_readings(letters, states, (*done, choice))
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.8", "6.12", "6.18"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_certain_decisions_do_not_depend_on_when_it_was_written(geometry: str, kernel: str) -> None:
+    """The same for VMAs that are written, but of which the trace does not show since when."""
+    wrong, letters = [], GEOMETRIES[geometry][1]
+    for states in product(("w", "W", "F", LATE), repeat=len(letters)):
+        answers = {_decided(geometry, reading, kernel)[0] for reading in _late_readings(letters, states)}
+        if _decided(geometry, states, kernel)[1] != (len(answers) == 1):
+            wrong.append((states, answers))
+    assert not wrong
+
+
 @pytest.mark.parametrize("kernel", PRESETS)
 def test_what_is_known_is_certain(kernel: str) -> None:
     """Without an unsure VMA nothing is uncertain."""
@@ -128,8 +157,8 @@ def test_what_is_known_is_certain(kernel: str) -> None:
 
 
 def _part(state: str) -> Vma:
-    """w, W: known; 1, 2: unsure; B, b: open since before; c: and written since; d: and unsure since."""
-    kinds = {"1": 1, "2": 2, "B": UNSURE_BASE, "b": UNSURE_BASE, "c": UNSURE_BASE, "d": UNSURE_BASE | 1}
+    """w, W: known; 1, 2: unsure; p: a piece; B, b: open since before; c: and written since; d: and unsure since."""
+    kinds = dict.fromkeys("Bbc", UNSURE_BASE) | {"1": 1, "2": 2, "p": UNSURE_PIECE | 1, "d": UNSURE_BASE | 1}
     vma = Vma(0, 4096, Mm(Env(preset("6.18"))).env.table.get(0))
     vma.unsure = kinds.get(state, 0)
     if state in "Bbcd":
@@ -149,7 +178,8 @@ def _part(state: str) -> Vma:
         ("bb", UNSURE_BASE, 0), ("b1", UNSURE_BASE | 1, 0), ("2b", UNSURE_BASE | 2, 1), ("B1", UNSURE_BASE, 0),
         ("2B", UNSURE_BASE, 1), ("c1", UNSURE_BASE, 0), ("dw", UNSURE_BASE | 1, 0), ("dB", UNSURE_BASE, 1),
         ("WB", 0, None), ("bW", 0, None), ("Wd", 0, None), ("w1b", UNSURE_BASE | 1, 2), ("1wW", 0, None),
-        ("bwB", UNSURE_BASE, 2),
+        ("bwB", UNSURE_BASE, 2), ("p1", UNSURE_PIECE | 1, None), ("1p", UNSURE_PIECE | 1, None),
+        ("pw", UNSURE_PIECE | 1, None), ("pW", 0, None), ("pB", UNSURE_BASE, 1),
     ],
 )  # fmt: skip
 def test_what_a_merged_vma_is(parts: str, unsure: int, base: int | None) -> None:

@@ -150,3 +150,56 @@ def test_an_observation_settles_no_more_than_it_shows() -> None:
     verifier.step(check([lines[0], lines[1]._replace(perms="rw-p", vm_flags=PLAIN), lines[2]], 5))
     assert verifier.report.mismatches == verifier.report.mismatches_assumed == 0
     assert [write_open(v) for v in world.mm(1).vmas()] == [False, False, True]
+
+
+def heap(world: World) -> int:
+    """A written mapping that ends where the heap begins, which is four pages long; its start."""
+    world.apply(Event(1, 1, 1, 1, None, "brk", (0,), A, 0))
+    below = A - 4 * P
+    world.apply(Event(2, 1, 1, 1, None, "mmap", (below, 4 * P, 3, 0x8032, -1, 0), below, 0))  # MAP_POPULATE
+    return below
+
+
+def test_when_a_mapping_was_written_first_is_open() -> None:
+    """mlock() writes a heap; whether it was written before, with the flags of its neighbour, no event shows."""
+    world = blind()
+    below = heap(world)
+    world.apply(Event(3, 1, 1, 1, None, "brk", (A + 4 * P,), A + 4 * P, 0))
+    assert world.apply(Event(4, 1, 1, 1, None, "mlock", (A, 4 * P), 0, 0)).certain
+    beside = world.apply(Event(5, 1, 1, 1, None, "mlock", (below, 4 * P), 0, 0))
+    assert not beside.certain and not beside.merges
+
+
+def test_what_is_written_as_it_is_mapped_is_certain() -> None:
+    """Under MCL_FUTURE the heap is written as it grows, beside other flags: never with its neighbour's anon_vma."""
+    world = blind()
+    below = heap(world)
+    world.apply(Event(3, 1, 1, 1, None, "mlockall", (2,), 0, 0))
+    world.apply(Event(4, 1, 1, 1, None, "brk", (A + 4 * P,), A + 4 * P, 0))
+    beside = world.apply(Event(5, 1, 1, 1, None, "mlock", (below, 4 * P), 0, 0))
+    assert beside.certain and not beside.merges
+    assert world.mm(1).map_count == 2
+
+
+def test_pieces_may_have_been_written_while_they_were_one() -> None:
+    """Two pieces of a mapping, each written later on its own, share their anon_vma if an unseen write was first."""
+    world = blind()
+    mapped(world, 1, 0, 5)
+    for seq, page in ((2, 0), (3, 4)):
+        world.apply(Event(seq, 1, 1, 1, None, "mlock", (A + page * P, P), 0, 0))
+    world.apply(Event(4, 1, 1, 1, None, "munmap", (A + P, 3 * P), 0, 0))
+    assert not world.apply(Event(5, 1, 1, 1, None, "mmap", (A + P, 3 * P, 3, 0x2032, -1, 0), A + P, 0)).certain
+
+
+def test_a_stack_in_the_way_of_a_mapping_has_grown() -> None:
+    """EEXIST where nothing was seen, below a stack: it has grown to there, and the answer is no divergence."""
+    world = blind()
+    mapped(world, 1, 400, 4, 0x132)
+    taken = Event(2, 1, 1, 1, None, "mmap", (A + 380 * P, 4 * P, 3, 0x100022, -1, 0), None, 17)
+    assert world.apply(taken).divergence is None
+    assert [v.vm_start for v in world.mm(1).vmas()] == [A + 383 * P]
+    elsewhere = Event(3, 1, 1, 1, None, "mmap", (A + 500 * P, 4 * P, 3, 0x100022, -1, 0), None, 17)
+    assert world.apply(elsewhere).divergence is not None
+    seen = World(TraceHeader("t", "t", "strace", faults="recorded"), [], preset("6.18"))
+    mapped(seen, 1, 400, 4, 0x132)
+    assert seen.apply(taken).divergence is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EINVAL, EIO, ENOMEM, EOPNOTSUPP
+from errno import EINVAL, EIO, ENOMEM, EOPNOTSUPP, EOVERFLOW
 
 import pytest
 
@@ -109,6 +109,17 @@ def test_mlock_of_write_only_memory_behind_the_end_of_its_file(kernel: str) -> N
     assert sys_mmap(mm, ADDR, 4 * PAGE_SIZE, 2, MAP_SHARED | MAP_FIXED, zero, 0x33000) == ADDR
     assert sys_mlock(mm, ADDR, PAGE_SIZE) == -ENOMEM
     assert pages(mm) == [(0, 1), (1, 4), (4, 8)]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("behind", "length", "fits"), [(1, 1, False), (2, 1, True), (2, 2, False), (3, 2, True)])
+def test_a_device_may_be_mapped_to_the_last_page_but_one(kernel: str, behind: int, length: int, fits: bool) -> None:
+    """file_mmap_ok(): offset and length of /dev/zero stay below ULONG_MAX; a regular file's end at half of that."""
+    mm = make(kernel)
+    offset = (1 << 64) - behind * PAGE_SIZE
+    for kind, answer in (("zero", ADDR if fits else -EOVERFLOW), ("regular", -EOVERFLOW)):
+        file = File(1, kind, readable=True, writable=True)
+        assert sys_mmap(mm, ADDR, length * PAGE_SIZE, 1, MAP_PRIVATE | MAP_FIXED, file, offset) == answer
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

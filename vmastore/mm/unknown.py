@@ -13,6 +13,7 @@ UNSURE = 1  # written or not
 UNSURE_FORKED = 2  # and, if it was written at the last fork, inherited
 UNSURE_KINDS = UNSURE | UNSURE_FORKED
 UNSURE_BASE = 4  # its `base` is open; may come together with one of the others
+UNSURE_PIECE = 8  # and it was part of a VMA while that was open: other parts may have the same anon_vma
 
 
 def write_open(vma: Vma) -> bool:
@@ -22,8 +23,16 @@ def write_open(vma: Vma) -> bool:
     return vma.base is not None and not vma.base.written and vma.anon_vma is None
 
 
-def assignments(bases: Sequence[BaseAnon]) -> Iterator[Assigned]:
-    """Every way in which what a first observation left open may be: unwritten, shared, alone, inherited."""
+def open_bases(vmas: Sequence[Vma]) -> tuple[list[BaseAnon], list[AnonVma]]:
+    """Of some VMAs: what is open, each once, and the anon_vmas of the others that one written late may have."""
+    bases = list(dict.fromkeys(v.base for v in vmas if v.base is not None))
+    if not any(base.late for base in bases):
+        return bases, []
+    return bases, [v.anon_vma for v in vmas if v.base is None and v.anon_vma is not None and len(v.chain) == 1]
+
+
+def assignments(bases: Sequence[BaseAnon], others: Sequence[AnonVma] = ()) -> Iterator[Assigned]:
+    """Every way in which what is open of `bases` may be: unwritten, shared, alone, inherited, one of `others`."""
 
     def extend(done: Assigned, left: Sequence[BaseAnon]) -> Iterator[Assigned]:
         if not left:
@@ -31,7 +40,10 @@ def assignments(bases: Sequence[BaseAnon]) -> Iterator[Assigned]:
             return
         fresh = AnonVma()
         choices: list[State] = [] if left[0].written else [(None, 0)]
-        choices += dict.fromkeys(s for s in done.values() if s[0] is not None)
+        shared: list[State] = [s for s in done.values() if s[0] is not None]
+        if left[0].late:
+            shared += [(anon, 1) for anon in others]
+        choices += dict.fromkeys(shared)
         choices += [(fresh, 1)] if left[0].own else [(fresh, 1), (fresh, 2)]
         for choice in choices:
             yield from extend({**done, left[0]: choice}, left[1:])

@@ -88,13 +88,18 @@ class BaseAnon:
     Whether it is written, if `written` does not say so; with which other VMAs of that observation it
     shares its anon_vma; and how long its anon_vma_chain is, unless it is the process's `own`, inherited through no
     fork. Pieces of one VMA have one BaseAnon.
+
+    late: it was mapped after the trace began and is written, but the trace does not show when first: a neighbour's
+    anon_vma may be its own as well. lent: the one taken for its own (a guess) is a neighbour's.
     """
 
-    __slots__ = ("own", "written")
+    __slots__ = ("late", "lent", "own", "written")
 
-    def __init__(self, written: bool, own: bool = False) -> None:
+    def __init__(self, written: bool, own: bool = False, late: bool = False, lent: bool = False) -> None:
         self.written = written
         self.own = own
+        self.late = late
+        self.lent = lent
 
 
 class UffdCtx:

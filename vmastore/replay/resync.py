@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from vmastore.events import ObservedVma
 from vmastore.mm.flags import PAGE_SHIFT, VM_SHARED, VM_SOFTDIRTY, VM_UFFD_FLAGS
 from vmastore.mm.mm import Mm
-from vmastore.mm.unknown import UNSURE
+from vmastore.mm.unknown import UNSURE, UNSURE_FORKED, UNSURE_PIECE
 from vmastore.mm.vma import File, Vma
 from vmastore.replay.baseline import Builder, Identity, line_flags, set_labels
 
@@ -50,9 +50,16 @@ def resync(mm: Mm, lines: Iterable[ObservedVma], images: dict[Identity, File]) -
             _inherit(fresh, line, stale)
             attrs = fresh.attrs
             if mm.env.faults != "recorded" and not attrs.vm_flags & VM_SHARED and not attrs.special:
-                fresh.unsure |= UNSURE  # what the replay knew of it was wrong, and the trace does not show more
+                fresh.unsure = _nothing_known(fresh)  # what the replay knew was wrong, the trace does not show more
+                fresh.base = None
             mm.insert(fresh)
     set_labels(mm, lines)
+
+
+def _nothing_known(vma: Vma) -> int:
+    """What a VMA may be of which all that was taken for known may be wrong: also inherited, if it may have been."""
+    forked = vma.base is not None and not vma.base.own
+    return vma.unsure & UNSURE_FORKED | UNSURE | UNSURE_PIECE | (UNSURE_FORKED if forked else 0)
 
 
 def _same(mm: Mm, vma: Vma, line: ObservedVma | None) -> bool:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
 from vmastore.events import Event, ObservedVma
 from vmastore.mm.flags import perms
 from vmastore.mm.mm import Mm
-from vmastore.mm.unknown import UNSURE, UNSURE_BASE, UNSURE_FORKED, UNSURE_KINDS, Assigned, State, assignments
+from vmastore.mm.unknown import (
+    UNSURE,
+    UNSURE_BASE,
+    UNSURE_FORKED,
+    UNSURE_KINDS,
+    Assigned,
+    State,
+    assignments,
+    open_bases,
+)
 from vmastore.mm.vma import AnonVma, BaseAnon, Vma
 from vmastore.replay.maps import observe
 from vmastore.replay.resync import clone_mm
@@ -52,7 +61,9 @@ def settle(world: World, event: Event, before: Mm, outcome: Outcome, seen: dict[
     if not explaining:
         return None
     first = explaining[0]
-    bases = {b for b, state in first.assigned.items() if any(_unlike(state, c.assigned[b]) for c in explaining)}
+    known = {v.anon_vma for v in before.vmas()}
+    ways = [choice.assigned for choice in explaining]
+    bases = {b for b, state in first.assigned.items() if any(_unlike(state, way[b], known) for way in ways)}
     links = {at for at, count in first.links.items() if any(c.links[at] != count for c in explaining)}
     moved = {at for at, other in first.moved.items() if any(c.moved[at] != other for c in explaining)}
     found, _ = _try(world, event, before, first, Open(bases, links, moved))
@@ -78,9 +89,10 @@ class Open(NamedTuple):
 _DECIDED = Open(set(), set(), set())
 
 
-def _unlike(state: State, other: State) -> bool:
-    """Whether two states differ but for which fresh anon_vma it is."""
-    return (state[0] is None, state[1]) != (other[0] is None, other[1])
+def _unlike(state: State, other: State, known: Collection[AnonVma | None]) -> bool:
+    """Whether two states differ but for which fresh anon_vma it is; `known` are those that other VMAs have."""
+    one, two = (s[0] if s[0] is None or s[0] in known else True for s in (state, other))
+    return one is not two or state[1] != other[1]
 
 
 def alternatives(
@@ -99,7 +111,8 @@ def _trials(world: World, event: Event, before: Mm, outcome: Outcome) -> Iterato
     edges = {edge for at in ranges for edge in at}
     unsure = [v for v in before.vmas() if (v.unsure or v.attrs.open_offset) and _touches(v, [*ranges, *copied])]
     unsure = sorted(unsure, key=lambda v: not {v.vm_start, v.vm_end} & edges)[:_MOST]
-    for assigned in assignments(list(dict.fromkeys(v.base for v in unsure if v.base is not None))):
+    bases, _ = open_bases(unsure)
+    for assigned in assignments(bases, _around(unsure)):
         for links in product(*(_links(v, assigned) for v in unsure)):
             for moved in product(*((False, True) if v.attrs.open_offset else (False,) for v in unsure)):
                 starts = [v.vm_start for v in unsure]
@@ -126,6 +139,11 @@ def _try(world: World, event: Event, before: Mm, choice: Choice, left: Open) -> 
     return trial, tried
 
 
+def _around(vmas: Sequence[Vma]) -> list[AnonVma]:
+    """The anon_vmas of what lies beside the VMAs, which one written late may have."""
+    return open_bases([n for v in vmas for n in (v.prev, v, v.next)])[1]
+
+
 def _source(event: Event) -> list[tuple[int, int]]:
     """What an mremap copies: its decisions name the place of the copy only."""
     return [(event.args[0], event.args[0] + max(event.args[1], 1))] if event.call == "mremap" else []
@@ -146,7 +164,9 @@ def _links(vma: Vma, assigned: Assigned) -> Iterable[int | None]:
 
 def _assign(mm: Mm, assigned: Assigned, left: set[BaseAnon]) -> None:
     """Settle what the first observation left open, for every piece of the VMAs concerned; `left` stays open."""
-    guesses = {v.anon_vma: v.base for v in mm.vmas() if v.base in assigned and v.anon_vma is not None}
+    guesses = {
+        v.anon_vma: v.base for v in mm.vmas() if v.base in assigned and not v.base.lent and v.anon_vma is not None
+    }
     for vma in mm.vmas():
         if vma.base is None:
             base = guesses.get(vma.anon_vma) if vma.anon_vma is not None else None
@@ -178,7 +198,7 @@ def _set_state(vma: Vma, links: int, left: bool) -> None:
     if not left:
         vma.unsure &= UNSURE_BASE
         if links == 1 and vma.base is None:  # written, but with which others it shares its anon_vma is open
-            vma.base, vma.unsure = BaseAnon(True), UNSURE_BASE
+            vma.base, vma.unsure = BaseAnon(True, own=True, late=True), UNSURE_BASE
 
 
 def _explains(mm: Mm, seen: dict[int, ObservedVma]) -> bool:

@@ -102,7 +102,7 @@ def encode(world: World) -> bytes:
         "env": [world.env.zero_dev, world.env.inferred],
         "config": _changed_config(world),
         "limits": world.limits.state(world.mms),
-        "bases": [base.written | base.own << 1 for base in bases],
+        "bases": [b.written | b.own << 1 | b.late << 2 | b.lent << 3 for b in bases],
         "begun": sorted(world.begun),
         "oops": world.oops,
         **_encode_files(world, files),
@@ -214,7 +214,7 @@ def decode(data: bytes, world: World) -> World:
     attrs = _decode_attrs(world.env, [take() for _ in range(8)], files, policies, uffds)
     anons = _decode_anons(take())
     chains = [tuple(anons[n] for n in row) for row in head["chains"]]
-    bases = [BaseAnon(bool(bits & 1), own=bool(bits & 2)) for bits in head["bases"]]
+    bases = [BaseAnon(*(bool(bits & bit) for bit in (1, 2, 4, 8))) for bits in head["bases"]]
     world.begun.update(head["begun"])
     for space, own in zip(head["mms"], raw, strict=True):
         mm = _decode_mm(world, space, own, attrs, anons, chains, bases)

@@ -23,8 +23,12 @@ def sys_brk(mm: Mm, brk: int) -> int:
     if newbrk != oldbrk and not (_shrink(mm, newbrk, oldbrk) if brk <= mm.brk else _grow(mm, oldbrk, newbrk)):
         return mm.brk
     mm.brk = brk
-    if brk > mm.start_brk and newbrk > oldbrk and mm.def_flags & VM_LOCKED:
-        mm_populate(mm, oldbrk, newbrk)
+    if newbrk > oldbrk:
+        if mm.def_flags & VM_LOCKED:
+            mm_populate(mm, oldbrk, newbrk)
+        vma = mm.vma_lookup(oldbrk)
+        if vma is not None and vma.anon_vma is None:
+            becomes_writable(mm, vma)
     return brk
 
 
@@ -44,9 +48,4 @@ def _grow(mm: Mm, oldbrk: int, newbrk: int) -> bool:
     flags = VM_DATA_DEFAULT_FLAGS | VM_ACCOUNT | mm.def_flags
     if mm.persona & READ_IMPLIES_EXEC:
         flags |= VM_EXEC
-    if do_brk_flags(mm.vmi, oldbrk, newbrk - oldbrk, flags) < 0:
-        return False
-    vma = mm.vma_lookup(oldbrk)
-    if vma is not None and vma.anon_vma is None:
-        becomes_writable(mm, vma)
-    return True
+    return do_brk_flags(mm.vmi, oldbrk, newbrk - oldbrk, flags) >= 0

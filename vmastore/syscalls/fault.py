@@ -28,8 +28,8 @@ from vmastore.mm.flags import (
 )
 from vmastore.mm.merge import expand_stack
 from vmastore.mm.mm import Mm
-from vmastore.mm.unknown import UNSURE_BASE
-from vmastore.mm.vma import AnonVma, Vma
+from vmastore.mm.unknown import UNSURE_BASE, UNSURE_FORKED, UNSURE_KINDS, UNSURE_PIECE
+from vmastore.mm.vma import AnonVma, BaseAnon, Vma
 
 _NOT_COMPARED = VM_ACCESS_FLAGS
 _STACK_LIMIT = 8 << 20  # bytes: RLIMIT_STACK as systems set it
@@ -37,11 +37,33 @@ _STACK_LIMIT = 8 << 20  # bytes: RLIMIT_STACK as systems set it
 
 def anon_vma_prepare(mm: Mm, vma: Vma) -> None:
     """Give a VMA its anon_vma: the next or the previous neighbour's if it fits, else a new one."""
+    lent = False
     if vma.anon_vma is None:
         shared = _reusable(mm, vma, vma, vma.next, vma.next) or _reusable(mm, vma.prev, vma, vma.prev, vma)
         vma.anon_vma = shared or AnonVma()
         vma.chain = (vma.anon_vma,)
+        lent = shared is not None
+    if vma.unsure:
+        _now_written(vma, lent)
+
+
+def _now_written(vma: Vma, lent: bool) -> None:
+    """It is written, and may have been before, unseen: at a time when a neighbour's anon_vma fitted, or did not."""
+    was = vma.unsure
     vma.unsure &= UNSURE_BASE
+    if not was & UNSURE_KINDS or vma.base is not None:
+        return
+    if was & UNSURE_PIECE or _may_share(vma.prev, vma, vma.prev) or _may_share(vma, vma.next, vma.next):
+        vma.unsure = UNSURE_BASE
+        vma.base = BaseAnon(True, own=not was & UNSURE_FORKED, late=True, lent=lent)
+
+
+def _may_share(low: Vma, high: Vma, other: Vma) -> bool:
+    """Whether two touch, alike but for flags and policy, which may have been others; and `other` may be written."""
+    if low.vm_end != high.vm_start or (other.anon_vma is None and not other.unsure):
+        return False
+    a, b = low.attrs, high.attrs
+    return a.vm_file is b.vm_file and a.delta == b.delta and a.anon_delta == b.anon_delta
 
 
 def becomes_writable(mm: Mm, vma: Vma) -> None:

@@ -38,7 +38,7 @@ from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.vma import File
 from vmastore.syscalls.address import get_unmapped_area
 from vmastore.syscalls.common import over_memlock
-from vmastore.syscalls.fault import becomes_writable, mm_populate
+from vmastore.syscalls.fault import becomes_writable, grow_stack, mm_populate
 from vmastore.syscalls.uapi import (
     LEGACY_MAP_MASK,
     MAP_ANONYMOUS,
@@ -152,8 +152,10 @@ def do_mmap(mm: Mm, addr: int, length: int, prot: int, flags: int, file: File | 
     if placed < 0:
         return placed
     addr = placed
-    if flags & MAP_FIXED_NOREPLACE and mm.find_vma_intersection(addr, addr + length) is not None:
-        return -EEXIST
+    if flags & MAP_FIXED_NOREPLACE:
+        taken = mm.find_vma_intersection(addr, addr + length) is not None
+        if taken or (mm.fails(EEXIST) and _has_grown_into(mm, addr + length)):
+            return -EEXIST
     if flags & MAP_LOCKED and mm.fails(EPERM) and file is None:
         return -EPERM
     if vm_flags & VM_LOCKED and (mm.fails(EAGAIN) or (not mm.observed and over_memlock(mm, addr, length))):
@@ -173,6 +175,14 @@ def do_mmap(mm: Mm, addr: int, length: int, prot: int, flags: int, file: File | 
         return error
     _faults(mm, addr, length, vm_flags, flags)
     return addr
+
+
+def _has_grown_into(mm: Mm, end: int) -> bool:
+    """Whether the stack above `end` has grown to below it, unseen: the kernel found something there."""
+    vma = mm.find_vma(end)
+    if mm.env.faults == "recorded" or not vma.attrs.vm_flags & VM_GROWSDOWN:
+        return False
+    return grow_stack(mm, vma, end - PAGE_SIZE, sure=True)
 
 
 def _round_hint(mm: Mm, addr: int) -> int:
@@ -279,10 +289,10 @@ def _sealed_below(mm: Mm, addr: int, length: int) -> bool:
 
 
 def _max_bytes(file: File) -> int:
-    """file_mmap_ok(): how large a file of its kind may be (s_maxbytes)."""
+    """file_mmap_ok(): how large a file of its kind may be: s_maxbytes, of a device ULONG_MAX (/dev/mem: no limit)."""
     if file.kind in ("regular", "memfd", "shmem", "shm", "hugetlb", "tmpfs"):
         return (1 << 63) - 1
-    return 1 << 80
+    return U64 if file.kind == "zero" else 1 << 80
 
 
 def _lacks(mm: Mm, mode: bool | None) -> bool:

@@ -135,8 +135,8 @@ def _fixup(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, new: int, overcomm
         return changed
     write_flags(mm, changed, new)
     shown = mm.env.faults == "recorded"
-    if not shown and new & VM_WRITE and not old & VM_WRITE and not new & VM_SHARED and changed.anon_vma is None:
-        becomes_writable(mm, changed)
     if old & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED and new & VM_WRITE:
         populate_vma(mm, changed, start, end)
+    if not shown and new & VM_WRITE and not old & VM_WRITE and not new & VM_SHARED and changed.anon_vma is None:
+        becomes_writable(mm, changed)
     return changed

@@ -11,7 +11,16 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-from vmastore.mm.unknown import UNSURE_BASE, UNSURE_FORKED, UNSURE_KINDS, Assigned, State, assignments
+from vmastore.mm.unknown import (
+    UNSURE_BASE,
+    UNSURE_FORKED,
+    UNSURE_KINDS,
+    UNSURE_PIECE,
+    Assigned,
+    State,
+    assignments,
+    open_bases,
+)
 from vmastore.mm.vma import AnonVma, Vma
 
 
@@ -41,8 +50,9 @@ def _borrowed(vma: Vma, others: list[Vma], assigned: Assigned) -> State:
     """Its own state; written after the trace began, it borrowed a neighbour's anon_vma if that was singular."""
     own = state(vma)
     for other in others:
-        if other.base is not None and other.base is not vma.base and other.anon_vma is own[0] is not None:
-            return assigned[other.base] if assigned[other.base][1] == 1 else own
+        base = other.base
+        if base is not None and base is not vma.base and not base.lent and other.anon_vma is own[0] is not None:
+            return assigned[base] if assigned[base][1] == 1 else own
     return own
 
 
@@ -66,7 +76,7 @@ def is_certain(vmas: list[Vma], left: Fits, right: Fits, decide: Callable[..., s
     if len(edges) == 1 and not any(v.unsure for v in vmas):
         return True
     answers: set[str] = set()
-    for assigned in assignments(list(dict.fromkeys(v.base for v in vmas if v.base is not None))):
+    for assigned in assignments(*open_bases(vmas)):
         for combo in product(*(possible(v, vmas, assigned) for v in vmas)):
             answers.update(decide(*edge, *combo) for edge in edges)
         if len(answers) > 1:
@@ -91,4 +101,6 @@ def absorb_unsure(survivor: Vma, parts: tuple[Vma, ...]) -> None:
     kind = max(v.unsure & UNSURE_KINDS for v in all_parts)
     if kind and any(v.anon_vma is not None and not v.unsure & UNSURE_KINDS for v in all_parts):
         kind = 0  # a part of an open base is written, whichever anon_vma it has
+    if kind:
+        kind |= max(v.unsure & UNSURE_PIECE for v in all_parts)
     survivor.unsure = kind | (UNSURE_BASE if survivor.base is not None else 0)

@@ -7,6 +7,7 @@ from errno import EINVAL, ENOMEM
 from vmastore.mm.flags import VM_HUGETLB
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Decision, Reason, new
+from vmastore.mm.unknown import UNSURE_KINDS, UNSURE_PIECE
 from vmastore.mm.vma import Vma
 
 
@@ -50,6 +51,8 @@ def split_vma_unchecked(
         mm.set_end(vma, addr)
         mm.insert_after(vma, part)
         case = "above"
+    if vma.unsure & UNSURE_KINDS:
+        vma.unsure |= UNSURE_PIECE
     part.unsure, part.base = vma.unsure, vma.base
     mm.decisions.append(new(Decision, (api, "split", start, end, case, why[0], why[1], None, 0, addr, True)))
     return part
