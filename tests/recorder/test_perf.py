@@ -6,12 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from vmastore.importers.faults import Fault, Locked
-from vmastore.recorder import perfevents, proc
+from vmastore.recorder import proc
 from vmastore.recorder.perf import Layout, Perf, buffer_kb
 from vmastore.recorder.records import Decoder
 
@@ -130,13 +129,3 @@ def test_the_kernel_stops_the_tracer_when_a_program_is_executed() -> None:
 def test_the_buffers_are_as_large_as_is_allowed(cpus: int, lockable: int | None, kilobytes: int) -> None:
     """Powers of two with a page more for each processor fit in what may be locked, down to a least size."""
     assert buffer_kb(cpus, lockable) == kilobytes
-
-
-def test_tracepoints_that_are_not_there_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where no tracefs is mounted how to mount it, where one is, that it has none of the name."""
-    monkeypatch.setattr(perfevents, "_TRACEFS", (str(tmp_path / "a"), str(tmp_path / "b")))
-    with pytest.raises(FileNotFoundError, match="mount -t tracefs"):
-        perfevents.tracepoint("sched", "no_such")
-    (tmp_path / "b" / "events").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="no tracepoint sched:no_such"):
-        perfevents.tracepoint("sched", "no_such")

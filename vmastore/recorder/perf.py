@@ -32,8 +32,8 @@ from vmastore.recorder.perfevents import (
     many_descriptors,
     online_cpus,
     open_event,
-    tracepoint,
 )
+from vmastore.recorder.tracefs import tracepoint
 
 _LEAST_KB = 128  # of a buffer
 _TRIES = 20  # to open events for all threads of a process that makes some meanwhile

@@ -13,7 +13,6 @@ import fcntl
 import mmap
 import os
 import platform
-import re
 import resource
 import signal
 import struct
@@ -32,9 +31,6 @@ _F_SETSIG = 10  # fcntl: which signal O_ASYNC sends
 _NUMBERS = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "ppc64le": 319, "s390x": 331}
 _ATTR = struct.Struct("=IIQQQQQIIQQQQIiQIHH")  # struct perf_event_attr up to sample_max_stack (PERF_ATTR_SIZE_VER5)
 _HEAD, _TAIL = 1024, 1032  # perf_event_mmap_page.data_head and .data_tail
-_TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-_MOUNT = f"mount -t tracefs tracefs {_TRACEFS[0]}"
-_FIELD = re.compile(r"(?m)^\s*field:[^;]*?(\w+)(?:\[[^]]*\])?;\s*offset:(\d+);\s*size:(\d+);")
 
 
 class Event(NamedTuple):
@@ -47,31 +43,6 @@ class Event(NamedTuple):
     user_only: bool = False
     filter: str | None = None
     stops: int | None = None  # the process that the kernel stops (SIGSTOP) whenever this happens
-
-
-class Tracepoint(NamedTuple):
-    """A tracepoint's number, and where its fields lie in a record's raw data: (offset, size)."""
-
-    id: int
-    fields: dict[str, tuple[int, int]]
-
-
-def tracepoint(system: str, name: str) -> Tracepoint:
-    """Looks a tracepoint up. Raises OSError where there is none, or tracefs may not be read."""
-    missing: OSError = FileNotFoundError(errno.ENOENT, f"no tracepoint {system}:{name}")
-    for root in _TRACEFS:
-        folder = Path(root) / "events" / system / name
-        try:
-            number = int((folder / "id").read_text())
-            fields = _FIELD.findall((folder / "format").read_text())
-        except OSError as error:
-            if error.errno == errno.EACCES:
-                missing = error
-            elif missing.errno != errno.EACCES and not any(os.path.exists(f"{root}/events") for root in _TRACEFS):
-                missing = FileNotFoundError(errno.ENOENT, f"nothing is mounted at {_TRACEFS[0]} ({_MOUNT})")
-            continue
-        return Tracepoint(number, {field: (int(offset), int(size)) for field, offset, size in fields})
-    raise missing
 
 
 def open_event(event: Event, tid: int, cpu: int, watermark: int) -> int:
