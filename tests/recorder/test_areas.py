@@ -156,3 +156,10 @@ def test_what_a_call_wrote_counts_once_a_piece() -> None:
     assert areas.wrote(0x2FF0, 0x6000) == [0x2FF0, 0x6000, 0x8000], "0x6000: of what is not known"
     assert areas.wrote(0x2FF0, 0x20) == [] and areas.wrote(0x1000, 0x10) == []
     assert areas.keep(0x8000, "w") is None
+
+
+def test_what_another_process_wrote_needs_no_fault_any_more() -> None:
+    """A range written through process_vm_writev is written in each of its pieces."""
+    areas = areas_of(mmap(BASE, 4), call("mprotect", BASE + PAGE, PAGE, 3))
+    areas.apply(call("fault", BASE, 2 * PAGE, "w", None, "gup", result=None))
+    assert [areas.keep(BASE + n * PAGE, "w") for n in range(3)] == [None, None, "w"]

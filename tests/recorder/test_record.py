@@ -258,6 +258,16 @@ def mapper() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
+def test_what_one_process_writes_into_another_is_in_the_trace(tmp_path: Path) -> None:
+    """process_vm_writev takes no page fault in either process; without it the child's merge would be another."""
+    recording = whole(lambda hold: record([build(tmp_path, "remote")], name="remote", hold=hold))
+    assert recording.status == 0
+    events, report = verify(recording)
+    written = [event.args[:2] for event in events if event.call == "fault" and event.args[4] == "gup"]
+    assert written == [(0x100000001000, 2 * 4096), (0x100000008000, 4096)]
+    assert (report.compared, report.mismatches, report.mismatches_assumed) == (2, 0, 0)
+
+
 def test_a_running_process_is_attached_to_and_let_go_again(mapper: subprocess.Popen[bytes]) -> None:
     """A baseline at attach, checks on the way, one at the end, all exact; the process goes on."""
     lines = 0

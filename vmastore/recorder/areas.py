@@ -323,6 +323,11 @@ class Areas:
                 addr = piece.end
         return found
 
+    def _gup(self, event: Event, done: bool) -> None:
+        addr, length, access, *_ = event.args
+        if access == "w":
+            self.wrote(addr, length)
+
     def _outside(self, addr: int, access: str | None) -> str | None:
         above = self._above(addr)
         if above is None or not above.growsdown:
@@ -368,4 +373,5 @@ _HANDLERS = {
     "ioctl": Areas._ioctl,
     "shmat": Areas._shmat,
     "map_shadow_stack": Areas._shadow_stack,
+    "fault": Areas._gup,
 } | dict.fromkeys(_BY_RANGE - {"mprotect", "pkey_mprotect"}, Areas._range)

@@ -20,7 +20,7 @@ _INSTALL = "Install it: apt-get install strace (Debian, Ubuntu), dnf install str
 _TRACED = (
     "memory,process,open,openat,?openat2,creat,close,?close_range,dup,dup2,dup3,fcntl,?memfd_create,?memfd_secret,"
     "?userfaultfd,ioctl,?process_madvise,prctl,shmget,personality,prlimit64,setrlimit,?pkey_alloc,?pkey_free,"
-    "?mseal,?map_shadow_stack,?set_mempolicy_home_node"
+    "?mseal,?map_shadow_stack,?set_mempolicy_home_node,?process_vm_writev"
 )
 
 

@@ -12,6 +12,7 @@ from vmastore.importers.strace.fast import FastPath
 from vmastore.importers.strace.filecalls import FILE_CALLS
 from vmastore.importers.strace.joiner import Joiner
 from vmastore.importers.strace.lookahead import Lookahead
+from vmastore.importers.strace.remote import REMOTE_CALLS
 from vmastore.importers.strace.tracker import Tracker
 
 LOOKAHEAD = 20_000  # records
@@ -47,7 +48,7 @@ class StraceImporter:
         self.account = Account()
         self.joiner = Joiner(self.account)
         self.joiner.tids.main = main_tid
-        self.tracker = Tracker(self.account, FILE_CALLS)
+        self.tracker = Tracker(self.account, FILE_CALLS | REMOTE_CALLS)
         self.tracker.stacks = stacks
         self.tracker.one_process = one_process
         self.lookahead = Lookahead(self.tracker, 0 if live else LOOKAHEAD)

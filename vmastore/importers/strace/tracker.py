@@ -97,7 +97,7 @@ class Tracker:
         frame = record.text.removeprefix(b" > ").decode("utf-8", "backslashreplace")
         for position in reversed(range(self.mark, len(self.out))):
             event = self.out[position]
-            if event.call != "release":
+            if event.call not in ("release", "fault"):
                 site = frame if event.site is None else f"{event.site}\n{frame}"
                 self.out[position] = event._replace(site=site)
                 return
@@ -168,6 +168,11 @@ class Tracker:
         """Emit the release of userfaultfds whose last reference is gone."""
         for file in files:
             self._plain(thread, at, "release", (), file=file, mm=self.uffd_mm.get(file, thread.mm))
+
+    def fetched(self, thread: Thread, at: Called, addr: int, length: int) -> None:
+        """Emit that the kernel got the pages of [addr, addr + length) of the thread's process, to write to them."""
+        self._plain(thread, at, "fault", (addr, length, "w", None, "gup"))
+        self.out[-1] = self.out[-1]._replace(result=None)  # what was refused is not known
 
     # -- threads
 
