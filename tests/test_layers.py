@@ -29,9 +29,12 @@ PUBLIC = {
     "Oops",
 }
 PRIVATE = {
-    "vma_merge_existing",
+    "vma_modify",
+    "split_off",
     "vma_merge_new_range",
+    "closes_hole",
     "split_vma",
+    "split_vma_around",
     "split_vma_unchecked",
     "neighbour_reason",
     "anon_reason",
@@ -39,7 +42,6 @@ PRIVATE = {
     "attrs_reason",
     "offset_reason",
     "_dup_anon_vma",
-    "_vma_modify",
 }
 
 

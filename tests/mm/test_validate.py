@@ -34,7 +34,7 @@ def _miscounted(mm: Mm) -> None:
 
 def _misindexed(mm: Mm) -> None:
     vma = next(mm.vmas())
-    mm.index.remove(vma.vm_start)
+    mm.index.remove(vma)
 
 
 def _one_way_link(mm: Mm) -> None:

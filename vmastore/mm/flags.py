@@ -12,6 +12,7 @@ from functools import lru_cache
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = ~(PAGE_SIZE - 1)
+IN_PAGE = PAGE_SIZE - 1  # the bits of an address that say where in its page it is
 TASK_SIZE = 0x7FFFFFFFF000  # four-level page tables
 PMD_SHIFT = 21
 PMD_SIZE = 1 << PMD_SHIFT

@@ -12,40 +12,40 @@ from bisect import bisect_left, bisect_right
 class Guards:
     """Disjoint ranges [start, end) in bytes, by address, none touching the next."""
 
-    __slots__ = ("_ends", "_starts")
+    __slots__ = ("ends", "starts")
 
     def __init__(self, ranges: list[tuple[int, int]] | None = None) -> None:
-        self._starts = [start for start, _ in ranges or []]
-        self._ends = [end for _, end in ranges or []]
+        self.starts = [start for start, _ in ranges or []]
+        self.ends = [end for _, end in ranges or []]
 
     def __bool__(self) -> bool:
-        return bool(self._starts)
+        return bool(self.starts)
 
     def __contains__(self, addr: int) -> bool:
         return self.first(addr, addr + 1) == addr
 
     def ranges(self) -> list[tuple[int, int]]:
         """All of them."""
-        return list(zip(self._starts, self._ends, strict=True))
+        return list(zip(self.starts, self.ends, strict=True))
 
     def copy(self) -> Guards:
         return Guards(self.ranges())
 
     def first(self, start: int, end: int) -> int:
         """The lowest guarded address of [start, end), or end."""
-        n = bisect_right(self._ends, start)
-        return min(max(self._starts[n], start), end) if n < len(self._starts) else end
+        n = bisect_right(self.ends, start)
+        return min(max(self.starts[n], start), end) if n < len(self.starts) else end
 
     def end(self, start: int, limit: int) -> int:
         """Where the guarded range that holds `start` ends, at most at `limit`."""
-        return min(self._ends[bisect_right(self._ends, start)], limit)
+        return min(self.ends[bisect_right(self.ends, start)], limit)
 
     def add(self, start: int, end: int) -> None:
         """Guard [start, end), which is not empty."""
-        low, high = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        low, high = bisect_left(self.ends, start), bisect_right(self.starts, end)
         if low < high:
-            start, end = min(start, self._starts[low]), max(end, self._ends[high - 1])
-        self._starts[low:high], self._ends[low:high] = [start], [end]
+            start, end = min(start, self.starts[low]), max(end, self.ends[high - 1])
+        self.starts[low:high], self.ends[low:high] = [start], [end]
 
     def drop(self, start: int, end: int) -> None:
         """Guard nothing in [start, end)."""
@@ -58,15 +58,15 @@ class Guards:
 
     def _take(self, start: int, end: int) -> list[tuple[int, int]]:
         """Take out what is guarded in [start, end). Returns it."""
-        low, high = bisect_right(self._ends, start), bisect_left(self._starts, end)
+        low, high = bisect_right(self.ends, start), bisect_left(self.starts, end)
         if low >= high:
             return []
-        found = list(zip(self._starts[low:high], self._ends[low:high], strict=True))
+        found = list(zip(self.starts[low:high], self.ends[low:high], strict=True))
         rest = []
         if found[0][0] < start:
             rest.append((found[0][0], start))
         if found[-1][1] > end:
             rest.append((end, found[-1][1]))
-        self._starts[low:high] = [a for a, _ in rest]
-        self._ends[low:high] = [b for _, b in rest]
+        self.starts[low:high] = [a for a, _ in rest]
+        self.ends[low:high] = [b for _, b in rest]
         return [(max(a, start), min(b, end)) for a, b in found]

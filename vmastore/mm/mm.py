@@ -48,6 +48,7 @@ class Env:
         self.config = config or Config()
         ignored = VM_SOFTDIRTY | (VM_MAYBE_GUARD if rules.sticky_flags else 0)
         self.sticky = ignored if rules.sticky_flags else 0
+        self.seals_first = rules.mseal and not rules.seal_check_in_loop  # a whole range is checked, then changed
         self.judged: dict[tuple[Any, ...], bool] = {}  # whether decisions are certain, by what decides it (mm/merge)
         self.open_offsets = False  # some VMA may have another page offset than the one taken for it
         self.table = AttrsTable(ignored)
@@ -70,7 +71,6 @@ class Mm:
     __slots__ = (
         "attached",
         "brk",
-        "cached",
         "complete",
         "config",
         "decisions",
@@ -107,7 +107,6 @@ class Mm:
         self.rlimits = env.config.rlimits  # soft limits in bytes, -1: none; replaced, never changed in place
         self.exec_rlimits = self.rlimits  # those that exec laid the address space out by
         self.number = number
-        self.index = VmaIndex()
         none = env.table.get(0)
         self.head = Vma(-1, -1, none)
         self.tail = Vma(1 << 65, 1 << 65, none)
@@ -115,7 +114,7 @@ class Mm:
         self.head.next = self.tail
         self.tail.prev = self.head
         self.tail.next = self.tail
-        self.cached = self.tail
+        self.index = VmaIndex(self.head, self.tail)
         self.map_count = 0
         self.start_brk = 0
         self.brk = 0
@@ -149,15 +148,7 @@ class Mm:
 
     def find_vma(self, addr: int) -> Vma:
         """The first VMA that ends above addr, or the tail sentinel (find_vma)."""
-        vma = self.cached
-        if vma.prev.vm_end <= addr < vma.vm_end:  # in it, or in the hole below it
-            return vma
-        found = self.index.floor(addr)
-        if found is None:
-            return self.head.next
-        vma = found if found.vm_end > addr else found.next
-        self.cached = vma
-        return vma
+        return self.index.find(addr)
 
     def find_vma_intersection(self, start: int, end: int) -> Vma | None:
         """The first VMA that overlaps [start, end) (find_vma_intersection)."""
@@ -177,9 +168,7 @@ class Mm:
 
     def insert(self, vma: Vma) -> None:
         """Link a new VMA in at its place (vma_link)."""
-        before = self.index.floor(vma.vm_start)
-        prev = self.head if before is None else before
-        self.insert_after(prev, vma)
+        self.insert_after(self.index.floor(vma.vm_start), vma)
 
     def insert_after(self, prev: Vma, vma: Vma) -> None:
         nxt = prev.next
@@ -187,7 +176,7 @@ class Mm:
         vma.next = nxt
         prev.next = vma
         nxt.prev = vma
-        self.index.add(vma.vm_start, vma)
+        self.index.add_after(prev, vma)
         self.map_count += 1
         if self.dirty is not None:
             self.dirty.append(vma)
@@ -217,48 +206,82 @@ class Mm:
             vma = after
         self.head.next = end
         end.prev = self.head
-        self.cached = end
-        self.index = VmaIndex()
+        self.index = VmaIndex(self.head, end)
         self.map_count = 0
 
-    def insert_below(self, vma: Vma, part: Vma) -> None:
-        """Make `part` of vma's lower pages: it takes vma's place in the index, vma starts where it ends."""
-        prev, start = vma.prev, part.vm_end
+    def split_below(self, vma: Vma, addr: int) -> Vma:
+        """Make a new VMA of vma's pages below addr, which takes vma's place in the index. Returns it."""
+        part = Vma(vma.vm_start, addr, vma.attrs, vma.anon_vma, vma.chain, vma.label)
+        part.unsure, part.base = vma.unsure, vma.base
+        prev = vma.prev
         part.prev = prev
         part.next = vma
-        prev.next = part
-        vma.prev = part
-        self.index.put(part.vm_start, part)
-        self.index.add(start, vma)
+        prev.next = vma.prev = part
+        self.index.add_below(vma, part, addr)
         self.map_count += 1
-        vma.vm_start = start
+        vma.vm_start = addr
         if self.dirty is not None:
             self.dirty.append(part)
             self.dirty.append(vma)
+        return part
+
+    def split_above(self, vma: Vma, addr: int) -> Vma:
+        """Make a new VMA of vma's pages from addr on. Returns it."""
+        part = Vma(addr, vma.vm_end, vma.attrs, vma.anon_vma, vma.chain, vma.label)
+        part.unsure, part.base = vma.unsure, vma.base
+        nxt = vma.next
+        part.prev = vma
+        part.next = nxt
+        vma.next = nxt.prev = part
+        self.index.add_after(vma, part)
+        self.map_count += 1
+        vma.vm_end = addr
+        if self.dirty is not None:
+            self.dirty.append(vma)
+            self.dirty.append(part)
+        return part
+
+    def split_around(self, vma: Vma, start: int, end: int) -> None:
+        """split_below(vma, start) and split_above(vma, end) at once."""
+        below = Vma(vma.vm_start, start, vma.attrs, vma.anon_vma, vma.chain, vma.label)
+        above = Vma(end, vma.vm_end, vma.attrs, vma.anon_vma, vma.chain, vma.label)
+        if vma.unsure or vma.base is not None:
+            below.unsure = above.unsure = vma.unsure
+            below.base = above.base = vma.base
+        prev, nxt = vma.prev, vma.next
+        below.prev = prev
+        above.next = nxt
+        below.next = above.prev = vma
+        prev.next = vma.prev = below
+        nxt.prev = vma.next = above
+        self.index.add_around(vma, below, above, start)
+        self.map_count += 2
+        vma.vm_start, vma.vm_end = start, end
+        if self.dirty is not None:
+            self.dirty += below, vma, above
 
     def take_over(self, vma: Vma, nxt: Vma) -> None:
         """Take vma out and let nxt, the VMA above, start where it started."""
         prev, start = vma.prev, vma.vm_start
         prev.next = nxt
         nxt.prev = prev
-        self.index.remove(nxt.vm_start)
-        self.index.put(start, nxt)
+        index = self.index
+        index.take_over(vma, nxt)
+        index.cached = nxt
         self.map_count -= 1
         if self.dirty is not None:
             self.dirty.append(Vma(nxt.vm_start, nxt.vm_start, nxt.attrs))  # the old start is no more
             self.dirty.append(nxt)
         nxt.vm_start = start
-        if self.cached is vma:
-            self.cached = nxt
 
     def remove(self, vma: Vma) -> None:
         """Take a VMA out (vma_iter_clear and remove_vma)."""
         vma.prev.next = vma.next
         vma.next.prev = vma.prev
-        self.index.remove(vma.vm_start)
+        index = self.index
+        index.remove(vma)
+        index.cached = vma.next
         self.map_count -= 1
-        if self.cached is vma:
-            self.cached = vma.next
         if self.dirty is not None:
             self.dirty.append(vma)
 
@@ -267,17 +290,35 @@ class Mm:
         prev, nxt = vmas[0].prev, vmas[-1].next
         prev.next = nxt
         nxt.prev = prev
-        remove = self.index.remove
+        index = self.index
+        index.remove(vmas[0], len(vmas))
+        index.cached = nxt
         for vma in vmas:
-            remove(vma.vm_start)
             vma.prev = prev  # not to one another: only the cycle collector would ever free them
         self.map_count -= len(vmas)
-        self.cached = nxt
         if self.dirty is not None:
             self.dirty.extend(vmas)
 
+    def replace_run(self, vmas: list[Vma], vma: Vma) -> None:
+        """Let `vma` take the place of VMAs that follow one another, at least one: it starts at or below the first."""
+        first, count = vmas[0], len(vmas)
+        prev, nxt = first.prev, vmas[-1].next
+        vma.prev = prev
+        vma.next = nxt
+        prev.next = nxt.prev = vma
+        index = self.index
+        index.put(vma, first, count)
+        index.cached = vma
+        if count > 1:
+            for gone in vmas:
+                gone.prev = prev  # not to one another: only the cycle collector would ever free them
+        self.map_count += 1 - count
+        if self.dirty is not None:
+            self.dirty.extend(vmas)
+            self.dirty.append(vma)
+
     def set_start(self, vma: Vma, vm_start: int) -> None:
-        self.index.move(vma.vm_start, vm_start)
+        self.index.move(vma, vm_start)
         if self.dirty is not None:  # the old start is no more
             gone = Vma(vma.vm_start, vma.vm_start, vma.attrs)
             self.dirty.append(gone)
@@ -293,6 +334,11 @@ class Mm:
         """Note that a VMA's attributes changed."""
         if self.dirty is not None:
             self.dirty.append(vma)
+
+    def touch_within(self, vma: Vma, start: int, end: int) -> None:
+        """Note that [start, end) of a VMA was a VMA for a while."""
+        if self.dirty is not None:
+            self.dirty += vma, Vma(start, start, vma.attrs), Vma(end, end, vma.attrs)
 
     def clear(self) -> None:
         """Drop every VMA (exit_mmap)."""

@@ -133,6 +133,7 @@ class VmaAttrs:
         "compat",
         "delta",
         "special",
+        "splittable",
         "table",
         "uffd",
         "vm_file",
@@ -153,6 +154,7 @@ class VmaAttrs:
     anon_delta: int
     close: bool  # vm_ops->close is set
     special: bool  # VM_SPECIAL: never merges
+    splittable: bool  # may be split at any page
     compat: VmaAttrs
     table: AttrsTable
     _memo: dict[int, VmaAttrs]  # new vm_flags -> attributes
@@ -239,6 +241,7 @@ class AttrsTable:
         file = attrs.vm_file
         attrs.close = file is not None and file.kind in ("shm", "special", "hugetlb")
         attrs.special = bool(attrs.vm_flags & VM_SPECIAL)
+        attrs.splittable = (file is None or file.kind != "special") and not attrs.vm_flags & VM_HUGETLB
         attrs.table = self
         attrs._memo = {}
         attrs.whys = {}

@@ -20,7 +20,7 @@ from vmastore.syscalls.fault import fault, grow_stack
 from vmastore.syscalls.madvise import sys_madvise, sys_process_madvise
 from vmastore.syscalls.mempolicy import sys_mbind, sys_set_mempolicy_home_node
 from vmastore.syscalls.mlock import sys_mlock, sys_mlockall, sys_munlock, sys_munlockall
-from vmastore.syscalls.mmap import sys_mmap
+from vmastore.syscalls.mmap import PLAIN, mmap_plain, sys_mmap
 from vmastore.syscalls.mprotect import sys_mprotect
 from vmastore.syscalls.mremap import sys_mremap
 from vmastore.syscalls.mseal import sys_mseal
@@ -45,11 +45,14 @@ Handler = Callable[["World", Mm, Event], "int | None"]
 
 def _mmap(world: World, mm: Mm, event: Event) -> int:
     addr, length, prot, flags, _, offset = event.args
+    if flags & ~uapi.MAP_FIXED == PLAIN:
+        done = mmap_plain(mm, addr, length, prot, flags, offset)
+        if done is not None:
+            return done
     file = None if event.file is None else world.file(event.file)
-    anonymous = flags & uapi.MAP_ANONYMOUS
-    if file is None and not anonymous:
+    if file is None and not flags & uapi.MAP_ANONYMOUS:
         if event.errno == 9 or not mm.observed:
-            return sys_mmap(mm, addr, length, prot, flags, None, offset, bad_fd=True)
+            return sys_mmap(mm, addr, length, prot, flags, None, offset, True)
         if event.errno == 0:
             file = File(0, "unknown")
     return sys_mmap(mm, addr, length, prot, flags, file, offset)

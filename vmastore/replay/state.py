@@ -29,7 +29,6 @@ FORMAT = 4
 # what of an Mm is rebuilt from its VMAs, a cache, or handed over between two steps
 MM_STRUCTURE = frozenset(
     (
-        "cached",
         "config",
         "decisions",
         "dirty",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from vmastore.events import CALLS, Event, FileInfo, ObservedVma, TraceHeader
 from vmastore.mm.merge import Oops
 from vmastore.mm.mm import Config, Env, Mm
-from vmastore.mm.outcome import Decision
+from vmastore.mm.outcome import Decision, new
 from vmastore.mm.rules import RuleSet
 from vmastore.mm.vma import File
 from vmastore.replay.baseline import Identity, load
@@ -22,28 +22,16 @@ _KNOW_FILE_SYSTEMS = {"vmafuzz", "conform"}
 _BASELINES_OF_NEW_IMAGES = {"vmafuzz", "conform", "maprec", "vectors"}  # what was written before touches no call
 
 
-class Outcome:
+class Outcome(NamedTuple):
     """What one event did: the decisions of the merge/split API, the result, how sure that is."""
 
-    __slots__ = ("decisions", "divergence", "errno", "map_count", "mm", "result", "seq")
-
-    def __init__(
-        self,
-        seq: int,
-        mm: int,
-        decisions: list[Decision],
-        map_count: int,
-        result: int | None,
-        errno: int,
-        divergence: str | None,
-    ) -> None:
-        self.seq = seq
-        self.mm = mm
-        self.decisions = decisions
-        self.map_count = map_count
-        self.result = result  # as replay predicts it; None when it failed
-        self.errno = errno
-        self.divergence = divergence
+    seq: int
+    mm: int
+    decisions: list[Decision]
+    map_count: int
+    result: int | None  # as replay predicts it; None when it failed
+    errno: int
+    divergence: str | None
 
     @property
     def certain(self) -> bool:
@@ -180,31 +168,34 @@ class World:
 
     def apply(self, event: Event) -> Outcome:
         """Fold one event in. Never raises for what a trace may hold."""
-        seq, number, _, _, _, call, _, result, errno, _, injected, _, _, _ = event  # at once: it is a tuple
+        seq, number, _, _, _, call, _, result, errno, _, injected = event[:11]  # at once: a slice is a plain tuple
         mm = self.mms.get(number)
         if mm is None:
             mm = self.mm(number)
         handler = HANDLERS.get(call)
         if handler is None or injected:
-            return Outcome(seq, number, [], mm.map_count, result, errno, None)
-        known = result is not None or errno != 0
-        mm.observed = known
+            return new(Outcome, (seq, number, [], mm.map_count, result, errno, None))
         mm.expect_result = result
         mm.expect_errno = errno
-        if known and not errno and (not mm.complete or self.env.faults != "recorded"):
-            prepare(mm, event)
+        if errno or result is None:
+            mm.observed = errno != 0
+        else:
+            mm.observed = True
+            if not mm.complete or self.env.faults != "recorded":
+                prepare(mm, event)
         try:
             got = handler(self, mm, event)
         except Oops as error:
             self.oops = True
             decisions, mm.decisions = mm.decisions, []
             return Outcome(seq, number, decisions, mm.map_count, None, 0, f"oops: {error}")
-        decisions, mm.decisions = mm.decisions, []
+        decisions = mm.decisions
+        mm.decisions = []
         if decisions and not mm.complete and mm.start_brk and not mm.imaged:
             decisions = below_heap(mm, decisions)
         if got is None or (got == result and not errno and got >= 0):
-            return Outcome(seq, number, decisions, mm.map_count, result, errno, None)
-        return _unlike(event, mm, decisions, got, known)
+            return new(Outcome, (seq, number, decisions, mm.map_count, result, errno, None))
+        return _unlike(event, mm, decisions, got)
 
     def load(self, number: int, lines: list[ObservedVma]) -> Mm:
         """Make the address space what was observed (a baseline)."""
@@ -216,11 +207,12 @@ class World:
         return mm
 
 
-def _unlike(event: Event, mm: Mm, decisions: list[Decision], got: int, known: bool) -> Outcome:
+def _unlike(event: Event, mm: Mm, decisions: list[Decision], got: int) -> Outcome:
     """The outcome of a call that failed, or whose answer the trace does not show or shows otherwise."""
     errno = -got if -4096 < got < 0 else 0
     result = None if errno else got
     divergence = None
+    known = event.result is not None or event.errno != 0
     if known and (errno != event.errno or (not errno and result != event.result)):
         divergence = f"replay: {answer(result, errno)}, kernel: {answer(event.result, event.errno)}"
     return Outcome(event.seq, event.mm, decisions, mm.map_count, result, errno, divergence)

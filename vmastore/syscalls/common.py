@@ -14,12 +14,12 @@ def page_align(length: int) -> int:
 
 def write_flags(mm: Mm, vma: Vma, vm_flags: int) -> None:
     """Give a VMA its new vm_flags (vm_flags_reset); sticky bits that a merge brought stay."""
-    sticky = mm.env.sticky
-    if sticky:
-        vm_flags |= vma.attrs.vm_flags & sticky
-    if vma.attrs.vm_flags != vm_flags:
-        vma.attrs = vma.attrs.with_flags(vm_flags)
-        mm.touch(vma)
+    attrs = vma.attrs
+    vm_flags |= attrs.vm_flags & mm.env.sticky
+    if attrs.vm_flags != vm_flags:
+        vma.attrs = attrs.with_flags(vm_flags)
+        if mm.dirty is not None:
+            mm.dirty.append(vma)
 
 
 def write_name(mm: Mm, vma: Vma, name: str | None) -> None:

@@ -97,6 +97,8 @@ def fault(mm: Mm, addr: int, length: int, write: bool, outcome: str | None = Non
     outcome: what the process saw, a character a page ('.' served); a page that was refused for a
     reason the model cannot see still prepared its VMA, as one beyond the end of its file does.
     """
+    if outcome is None and 0 < length <= PAGE_SIZE:
+        return 0 if _fault_page(mm, addr, write, ".") else 1
     refused = 0
     pages = (length + PAGE_SIZE - 1) >> PAGE_SHIFT if outcome is None else len(outcome)
     for n in range(pages):
@@ -106,15 +108,16 @@ def fault(mm: Mm, addr: int, length: int, write: bool, outcome: str | None = Non
 
 def _fault_page(mm: Mm, addr: int, write: bool, seen: str) -> bool:
     """seen: '.' served, 'S' SIGSEGV (a guard page, if the VMA permits the access), 'B' SIGBUS."""
-    vma = mm.find_vma(addr)
+    vma = mm.index.find(addr)
     if vma.vm_start > addr:
         if not vma.attrs.vm_flags & VM_GROWSDOWN or not grow_stack(mm, vma, addr, sure=seen == "."):
             return False
         vma = mm.find_vma(addr)
-    if seen == "S" or (mm.guards and addr in mm.guards):
+    if seen == "S" or (mm.guards.starts and addr in mm.guards):
         return False
-    served = access_page(mm, vma, addr, write) and seen == "."
-    return served and not (mm.env.fs_known and addr >= file_end(vma))
+    if not access_page(mm, vma, addr, write) or seen != ".":
+        return False
+    return vma.attrs.vm_file is None or not mm.env.fs_known or addr < file_end(vma)
 
 
 def access_page(mm: Mm, vma: Vma, addr: int, write: bool) -> bool:
@@ -122,10 +125,7 @@ def access_page(mm: Mm, vma: Vma, addr: int, write: bool) -> bool:
     flags = vma.attrs.vm_flags
     if not flags & (VM_WRITE if write else VM_READ | VM_WRITE | VM_EXEC):
         return False
-    if flags & VM_SHARED:
-        mm.pmds.add(addr // PMD_SIZE)
-        return True
-    if vma.anon_vma is not None and not vma.unsure:
+    if flags & VM_SHARED or (vma.anon_vma is not None and not vma.unsure):
         mm.pmds.add(addr // PMD_SIZE)
         return True
     if write or huge_zero_page(mm, vma, addr):
@@ -180,7 +180,7 @@ def populate_vma(mm: Mm, vma: Vma, start: int, end: int) -> bool:
         return True
     if not flags & VM_ACCESS_FLAGS:
         return False
-    if mm.guards:
+    if mm.guards.starts:
         guard = mm.guards.first(start, end)
         if guard < end:  # what lies below it is faulted in
             if start < guard:

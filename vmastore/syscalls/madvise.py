@@ -6,8 +6,8 @@ from collections.abc import Callable
 from errno import EACCES, EAGAIN, EBADF, EFAULT, EINVAL, EIO, ENOMEM, EPERM, ESRCH
 
 from vmastore.mm.flags import (
+    IN_PAGE,
     PAGE_MASK,
-    PAGE_SIZE,
     PMD_SIZE,
     U64,
     VM_DONTCOPY,
@@ -65,9 +65,9 @@ _OTHER_MM = {uapi.MADV_COLD, uapi.MADV_PAGEOUT, uapi.MADV_WILLNEED, uapi.MADV_CO
 
 def sys_madvise(mm: Mm, start: int, length_in: int, advice: int) -> int:
     """Returns 0 or -errno. Holes are passed over and reported at the end (ENOMEM)."""
-    if start & (PAGE_SIZE - 1) or not (advice in _ALWAYS or _known(mm, advice)):
+    if start & IN_PAGE or not (advice in _ALWAYS or _known(mm, advice)):
         return -EINVAL
-    length = (length_in + PAGE_SIZE - 1) & PAGE_MASK & U64
+    length = (length_in + IN_PAGE) & PAGE_MASK & U64
     if length_in and not length:
         return -EINVAL
     end = start + length
@@ -77,12 +77,15 @@ def sys_madvise(mm: Mm, start: int, length_in: int, advice: int) -> int:
         return 0
     if advice in _POISON:
         return -mm.expect_errno if mm.observed else 0
-    if mm.rules.mseal and not mm.rules.seal_check_in_loop and _any_refused(mm, start, end, advice):
+    vma = mm.index.find(start)
+    one = vma.vm_start <= start and end <= vma.vm_end  # VMA holds it all
+    if one and advice in _ON_PAGES and not vma.attrs.vm_flags & VM_SEALED:
+        return -_ON_PAGES[advice](mm, vma)
+    if mm.env.seals_first and _any_refused(mm, start, end, advice):
         return -EPERM
     if advice in _POPULATE:
         return madvise_populate(mm, start, end, advice == uapi.MADV_POPULATE_WRITE)
-    vma = mm.find_vma(start)
-    if vma.vm_start <= start and end <= vma.vm_end:  # one VMA holds it all
+    if one:
         done = _behave(mm, vma, vma if start > vma.vm_start else vma.prev, start, end, advice)
         return done if isinstance(done, int) else 0
     return walk(mm, start, end, lambda vma, prev, low, high: _behave(mm, vma, prev, low, high, advice))
@@ -153,9 +156,9 @@ def _behave(mm: Mm, vma: Vma, prev: Vma, start: int, end: int, advice: int) -> V
     if advice in _GUARD:
         error = _guard(mm, vma, start, end, install=advice == uapi.MADV_GUARD_INSTALL)
         return -error if error else vma
-    simple = _SIMPLE.get(advice)
-    if simple is not None:
-        error = simple(mm, vma)
+    on_pages = _ON_PAGES.get(advice)
+    if on_pages is not None:
+        error = on_pages(mm, vma)
         return -error if error else vma
     new = _new_flags(vma, advice)
     if new < 0:
@@ -273,7 +276,8 @@ def _collapse(mm: Mm, vma: Vma) -> int:
     return 0
 
 
-_SIMPLE: dict[int, Callable[[Mm, Vma], int]] = {
+# advice that concerns pages and changes no VMA: whether it is refused (errno or 0)
+_ON_PAGES: dict[int, Callable[[Mm, Vma], int]] = {
     uapi.MADV_DONTNEED: _dontneed,
     uapi.MADV_DONTNEED_LOCKED: _dontneed_locked,
     uapi.MADV_FREE: _free,

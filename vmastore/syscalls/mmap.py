@@ -6,6 +6,7 @@ from errno import EACCES, EAGAIN, EBADF, EEXIST, EINVAL, ENODEV, ENOMEM, EOPNOTS
 
 from vmastore.mm.accounting import accountable
 from vmastore.mm.flags import (
+    IN_PAGE,
     PAGE_MASK,
     PAGE_SHIFT,
     PAGE_SIZE,
@@ -63,7 +64,7 @@ from vmastore.syscalls.uapi import (
     READ_IMPLIES_EXEC,
 )
 
-_PLAIN = MAP_PRIVATE | MAP_ANONYMOUS
+PLAIN = MAP_PRIVATE | MAP_ANONYMOUS
 _PROT_BITS = PROT_READ | PROT_WRITE | PROT_EXEC
 _MAY_BITS = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
 ZERO_PATH = "/dev/zero (deleted)"
@@ -71,23 +72,11 @@ HUGE_PATH = "/anon_hugepage (deleted)"
 
 
 def sys_mmap(
-    mm: Mm,
-    addr: int,
-    length: int,
-    prot: int,
-    flags: int,
-    file: File | None,
-    offset: int,
-    *,
-    bad_fd: bool = False,
+    mm: Mm, addr: int, length: int, prot: int, flags: int, file: File | None, offset: int, bad_fd: bool = False
 ) -> int:
     """Returns the address or -errno. offset: bytes; bad_fd: the descriptor was not open."""
     if offset & (PAGE_SIZE - 1):
         return -EINVAL
-    if flags & ~MAP_FIXED == _PLAIN:
-        done = _plain(mm, addr, length, prot, flags)
-        if done is not None:
-            return done
     if flags & MAP_ANONYMOUS:
         file = None
         if flags & MAP_HUGETLB:
@@ -104,23 +93,23 @@ def sys_mmap(
     return do_mmap(mm, addr, length, prot, flags, file, (offset & U64) >> PAGE_SHIFT)
 
 
-def _plain(mm: Mm, addr: int, length: int, prot: int, flags: int) -> int | None:
-    """What do_mmap comes to for the commonest call: private anonymous memory where the kernel did put it.
+def mmap_plain(mm: Mm, addr: int, length: int, prot: int, flags: int, offset: int) -> int | None:
+    """What sys_mmap comes to for the commonest call: private anonymous memory where the kernel did put it.
 
-    Returns the address or -errno; None: something that do_mmap asks about may matter.
+    flags: PLAIN, with MAP_FIXED or without. Returns the address or -errno; None: something that sys_mmap asks
+    about may matter.
     """
     if mm.expect_errno or not mm.observed or mm.def_flags or mm.mdwe or mm.persona:
         return None
-    length = (length + PAGE_SIZE - 1) & PAGE_MASK
-    if flags & MAP_FIXED:
-        if addr & (PAGE_SIZE - 1):
-            return None
-    else:
+    if not flags & MAP_FIXED:
         if mm.expect_result is None:
             return None
         addr = mm.expect_result
-    if not 0 < length <= TASK_SIZE or addr > TASK_SIZE - length or mm.map_count > mm.config.max_map_count:
+    if (addr | offset) & IN_PAGE or not 0 < length <= TASK_SIZE - addr <= TASK_SIZE:
         return None
+    if mm.map_count > mm.config.max_map_count:
+        return None
+    length = (length + IN_PAGE) & PAGE_MASK
     vm_flags = prot & _PROT_BITS | _MAY_BITS
     error = mmap_region(mm.vmi, addr, length, vm_flags, None, addr >> PAGE_SHIFT)
     if error:

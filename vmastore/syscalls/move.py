@@ -50,7 +50,7 @@ def _isolate(mm: Mm, vma: Vma, start: int, end: int) -> Vma | int:
 
 
 def _move_page_tables(mm: Mm, old_addr: int, length: int, new_addr: int) -> None:
-    if mm.guards:
+    if mm.guards.starts:
         mm.guards.move(old_addr, length, new_addr)
     if mm.pmds:
         first, last = old_addr // PMD_SIZE, (old_addr + max(length, 1) - 1) // PMD_SIZE

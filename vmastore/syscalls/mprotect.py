@@ -5,8 +5,10 @@ from __future__ import annotations
 from errno import EACCES, EINVAL, ENOMEM, EPERM
 
 from vmastore.mm.flags import (
+    IN_PAGE,
     PAGE_MASK,
     PAGE_SIZE,
+    TASK_SIZE,
     U64,
     VM_ACCESS_FLAGS,
     VM_ACCOUNT,
@@ -18,6 +20,7 @@ from vmastore.mm.flags import (
     VM_NORESERVE,
     VM_PKEY_MASK,
     VM_PKEY_SHIFT,
+    VM_READ,
     VM_SEALED,
     VM_SHARED,
     VM_WRITE,
@@ -29,9 +32,12 @@ from vmastore.mm.unknown import write_open
 from vmastore.mm.vma import Vma
 from vmastore.syscalls.common import covered, write_flags
 from vmastore.syscalls.fault import becomes_writable, populate_vma
-from vmastore.syscalls.uapi import PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, READ_IMPLIES_EXEC
+from vmastore.syscalls.uapi import PROT_GROWSDOWN, PROT_GROWSUP, READ_IMPLIES_EXEC
 
 _PROT_KNOWN = 0xF
+_NOT_ACCOUNTED = VM_ACCOUNT | VM_WRITE | VM_HUGETLB | VM_SHARED | VM_NORESERVE  # or accounted for already
+_NO_ACCESS_FLAGS = ~VM_ACCESS_FLAGS
+_REFUSED = VM_ACCESS_FLAGS  # none of the three with its VM_MAY bit
 
 
 def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> int:
@@ -40,9 +46,49 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
     pkey: -1 as mprotect. Protection keys that the trace did not see allocated count as allocated
     unless the kernel answered EINVAL.
     """
+    if (start | length) & IN_PAGE or prot & _NO_ACCESS_FLAGS or not 0 < length <= TASK_SIZE or pkey != -1:
+        checked = _checked(mm, start, length, prot, pkey)
+        if isinstance(checked, int):
+            return checked
+        vma, start, end = checked
+        prot &= VM_ACCESS_FLAGS
+    else:
+        vma, end = mm.index.find(start), start + length
+        if vma.vm_start > start:
+            return -ENOMEM
+    if mm.env.seals_first and _sealed(vma, end):
+        return -EPERM
+    prev = vma if start > vma.vm_start else vma.prev
+    overcommit = mm.expect_errno == ENOMEM and mm.observed and covered(mm, start, end)
+    plain = pkey == -1 and not mm.persona and not mm.mdwe
+    while True:
+        old = vma.attrs.vm_flags
+        new = prot | old & _NO_ACCESS_FLAGS
+        if not plain:
+            new = _uncommon(mm, old, new, pkey)
+        if new & ~(new >> 4) & VM_ACCESS_FLAGS:
+            return -EACCES
+        if new != old or old & VM_SEALED:
+            fixed = _fixup(mm, prev, vma, start, end if end < vma.vm_end else vma.vm_end, new, overcommit)
+            if isinstance(fixed, int):
+                return fixed
+            vma = fixed
+        start = vma.vm_end
+        if start >= end:
+            return 0
+        prev, vma = vma, vma.next
+        if vma.vm_start != start:
+            return -ENOMEM
+
+
+def _checked(mm: Mm, start: int, length: int, prot: int, pkey: int) -> int | tuple[Vma, int, int]:
+    """Every check in the kernel's order: what is not whole pages and a plain protection comes here.
+
+    Returns the first VMA and the range to be changed, or 0 or -errno.
+    """
     grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP)
     prot &= ~(PROT_GROWSDOWN | PROT_GROWSUP)
-    if grows == PROT_GROWSDOWN | PROT_GROWSUP or start & (PAGE_SIZE - 1):
+    if grows == PROT_GROWSDOWN | PROT_GROWSUP or start & IN_PAGE:
         return -EINVAL
     if not length:
         return 0
@@ -65,9 +111,7 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
             return -ENOMEM
         if grows & PROT_GROWSUP:
             return -EINVAL
-    if mm.rules.mseal and not mm.rules.seal_check_in_loop and _sealed(vma, end):
-        return -EPERM
-    return _walk(mm, vma, start, end, prot, pkey)
+    return vma, start, end
 
 
 def _sealed(vma: Vma, end: int) -> bool:
@@ -78,65 +122,46 @@ def _sealed(vma: Vma, end: int) -> bool:
     return False
 
 
-def _walk(mm: Mm, vma: Vma, start: int, end: int, prot: int, pkey: int) -> int:
-    prev = vma if start > vma.vm_start else vma.prev
-    nstart, reached = start, vma.vm_start
-    overcommit = mm.expect_errno == ENOMEM and mm.observed and covered(mm, start, end)
-    read_implies_exec = mm.persona & READ_IMPLIES_EXEC and prot & PROT_READ
-    while vma.vm_start < end:
-        if vma.vm_start != reached:
-            return -ENOMEM
-        old = vma.attrs.vm_flags
-        wanted = prot & 7
-        if read_implies_exec and old & VM_MAYEXEC:
-            wanted |= PROT_EXEC
-        new = wanted | old & ~VM_ACCESS_FLAGS
-        if pkey != -1:
-            new = new & ~VM_PKEY_MASK | pkey << VM_PKEY_SHIFT
-        if new & ~(new >> 4) & VM_ACCESS_FLAGS:
-            return -EACCES
-        if mm.mdwe and ((new & VM_WRITE and new & VM_EXEC) or (new & VM_EXEC and not old & VM_EXEC)):
-            return -EACCES
-        if new == old and not old & VM_SEALED:
-            fixed: Vma | int = vma
-        else:
-            fixed = _fixup(mm, prev, vma, nstart, end if end < vma.vm_end else vma.vm_end, new, overcommit)
-        if isinstance(fixed, int):
-            return fixed
-        prev = fixed
-        nstart = reached = fixed.vm_end
-        vma = fixed.next
-    return -ENOMEM if reached < end else 0
+def _uncommon(mm: Mm, old: int, new: int, pkey: int) -> int:
+    """The new flags where a protection key, a personality or PR_SET_MDWE has a say; _REFUSED if it refuses."""
+    if mm.persona & READ_IMPLIES_EXEC and new & VM_READ and old & VM_MAYEXEC:
+        new |= VM_EXEC
+    if pkey != -1:
+        new = new & ~VM_PKEY_MASK | pkey << VM_PKEY_SHIFT
+    if mm.mdwe and ((new & VM_WRITE and new & VM_EXEC) or (new & VM_EXEC and not old & VM_EXEC)):
+        return _REFUSED
+    return new
 
 
 def _fixup(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, new: int, overcommit: bool) -> Vma | int:
     """mprotect_fixup(): VM_ACCOUNT, then merge or split. Returns the VMA of the range or -errno."""
     old = vma.attrs.vm_flags
-    if mm.rules.seal_check_in_loop and old & VM_SEALED:
+    if old & VM_SEALED and mm.rules.seal_check_in_loop:
         return -EPERM
     if new == old:
         return vma
-    drops = False  # VM_ACCOUNT goes with the last writable page, unless one has been written
+    unsure = False
     if new & VM_WRITE:
-        if not old & (VM_ACCOUNT | VM_WRITE | VM_HUGETLB | VM_SHARED | VM_NORESERVE):
+        if not old & _NOT_ACCOUNTED:
             if overcommit and mm.map_count + 2 < mm.config.max_map_count:
                 return -ENOMEM  # commit limit
             new |= VM_ACCOUNT
-    elif old & VM_ACCOUNT and mm.rules.mprotect_drops_account and vma.is_anonymous:
-        drops = True
+    elif old & VM_ACCOUNT and mm.rules.mprotect_drops_account and (vma.attrs.vm_file is None or vma.is_anonymous):
+        # VM_ACCOUNT goes with the last writable page, unless one has been written
         if vma.anon_vma is None:
             new &= ~VM_ACCOUNT
-    unsure = drops and write_open(vma)
+        unsure = (vma.unsure != 0 or vma.base is not None) and write_open(vma)
     decided = len(mm.decisions)
     changed = vma_modify_flags(mm.vmi, prev, vma, start, end, new)
     if unsure:
         mm.decisions[decided:] = [assumed(d) for d in mm.decisions[decided:]]
     if isinstance(changed, int):
         return changed
-    write_flags(mm, changed, new)
-    shown = mm.env.faults == "recorded"
-    if old & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED and new & VM_WRITE:
-        populate_vma(mm, changed, start, end)
-    if not shown and new & VM_WRITE and not old & VM_WRITE and not new & VM_SHARED and changed.anon_vma is None:
-        becomes_writable(mm, changed)
+    if changed.attrs.vm_flags != new:
+        write_flags(mm, changed, new)
+    if new & VM_WRITE:
+        if old & VM_LOCKED and not old & (VM_WRITE | VM_SHARED):
+            populate_vma(mm, changed, start, end)
+        if not old & VM_WRITE and mm.env.faults != "recorded" and not new & VM_SHARED and changed.anon_vma is None:
+            becomes_writable(mm, changed)
     return changed

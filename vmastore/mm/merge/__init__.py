@@ -1,7 +1,7 @@
 """Merging and splitting VMAs: private, behind six functions and the entries that live beside them."""
 
+from vmastore.mm.merge.existing import Oops
 from vmastore.mm.merge.modify import (
-    Oops,
     vma_merge_extend,
     vma_merge_new_vma,
     vma_modify_flags,

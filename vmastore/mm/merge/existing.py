@@ -14,6 +14,8 @@ neighbour, `*` the range:
 
 from __future__ import annotations
 
+from errno import ENOMEM
+
 from vmastore.mm.merge.certainty import Fits, absorb_unsure, is_certain, pattern
 from vmastore.mm.merge.predicates import (
     CLOSE,
@@ -27,6 +29,7 @@ from vmastore.mm.merge.predicates import (
     may_fit,
     neighbour_reason,
 )
+from vmastore.mm.merge.split import split_vma, split_vma_around
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.rules import RuleSet
@@ -36,48 +39,103 @@ from vmastore.mm.vma import Vma, VmaAttrs
 Whys = tuple[Reason | None, Reason | None]
 
 
-def vma_merge_existing(
-    mm: Mm, prev: Vma, vma: Vma, start: int, end: int, attrs: VmaAttrs, api: str
-) -> tuple[Vma | None, Whys, bool]:
-    """Merge [start, end) of vma, which is about to have `attrs`, with prev and the VMA after it.
+class Oops(Exception):
+    """A bug of the kernel's ends the address space here: what it did (rule set series-v1, mbind-underflow)."""
 
-    Returns the survivor (which keeps its own attributes: the caller writes the new ones), or None;
-    the reasons why not for either side; whether it is certain.
+
+def vma_modify(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, attrs: VmaAttrs, api: str) -> Vma | int:
+    """Merge [start, end) of vma, which is about to have `attrs`, with prev or the VMA after it, else split it off.
+
+    Returns the VMA that holds it (a survivor keeps its own attributes: the caller writes the new ones), or -errno.
     Assumes: the range lies within vma; prev is the VMA before it, or vma itself if start is inside.
+    Sources: vma_modify(), vma_merge_existing_range().
     """
-    if attrs.special:
-        return None, (SPECIAL, SPECIAL), True
-    nxt = vma.next
     left, right = start == vma.vm_start, end == vma.vm_end
     why_prev: Reason | None = INSIDE
     why_next: Reason | None = INSIDE
-    if left:
-        if prev.vm_end == start:
-            why_prev = neighbour_reason(mm, prev, attrs, vma.anon_vma, len(vma.chain), is_next=False)
-        else:
-            why_prev = NO_VMA if prev is mm.head else GAP
-    if right:
-        if nxt.vm_start == end:
-            why_next = neighbour_reason(mm, nxt, attrs, vma.anon_vma, len(vma.chain), is_next=True)
-        else:
-            why_next = NO_VMA if nxt is mm.tail else GAP
-    if why_prev is None and why_next is None:
-        why_next = anon_sides_reason(prev.anon_vma, nxt.anon_vma)
-    if left and right and vma.attrs.close:
-        why_prev, why_next = _close_rule(mm.rules, why_prev, why_next)
     certain = True
-    if vma.unsure or (left and prev.unsure) or (right and nxt.unsure) or mm.env.open_offsets:
-        certain = _certain(mm, prev, vma, nxt, start, end, attrs)
-    if why_prev is not None and why_next is not None:
-        return None, (why_prev, why_next), certain
+    if attrs.special:
+        why_prev = why_next = SPECIAL
+    elif left or right:
+        nxt = vma.next
+        if left:
+            if prev.vm_end == start:
+                why_prev = neighbour_reason(mm, prev, attrs, vma.anon_vma, len(vma.chain), False)
+            else:
+                why_prev = NO_VMA if prev is mm.head else GAP
+        if right:
+            if nxt.vm_start == end:
+                why_next = neighbour_reason(mm, nxt, attrs, vma.anon_vma, len(vma.chain), True)
+            else:
+                why_next = NO_VMA if nxt is mm.tail else GAP
+        if why_prev is None and why_next is None:
+            why_next = anon_sides_reason(prev.anon_vma, nxt.anon_vma)
+        if vma.attrs.close and left and right:
+            why_prev, why_next = _close_rule(mm.rules, why_prev, why_next)
+        if vma.unsure or (left and prev.unsure) or (right and nxt.unsure) or mm.env.open_offsets:
+            certain = _certain(mm, prev, vma, nxt, start, end, attrs)
+        if why_prev is None or why_next is None:
+            return _merge(mm, prev, vma, nxt, start, end, why_prev, why_next, certain, api)
+    elif vma.attrs.splittable and mm.map_count + 1 < mm.config.max_map_count:
+        split_vma_around(mm, vma, start, end, api, INSIDE, INSIDE)
+        return vma
+    return split_off(mm, vma, start, end, why_prev, why_next, certain, api)
+
+
+def split_off(
+    mm: Mm,
+    vma: Vma,
+    start: int,
+    end: int,
+    why_prev: Reason | None,
+    why_next: Reason | None,
+    certain: bool,
+    api: str,
+) -> Vma | int:
+    """Split [start, end) off vma where nothing merged with it. Returns the VMA that holds it, or -errno."""
+    below, above = vma.vm_start < start, vma.vm_end > end
+    if not certain or not (below or above):
+        fields = (api, "none", start, end, "", why_prev, why_next, None, 0, 0, certain)
+        mm.decisions.append(new(Decision, fields))
+    if below:
+        part = split_vma(mm, vma, start, True, api, why_prev, why_next)
+        if isinstance(part, int):
+            return _split_failed(mm, part)
+    if above:
+        part = split_vma(mm, vma, end, False, api, why_prev, why_next)
+        if isinstance(part, int):
+            return _split_failed(mm, part)
+    return vma
+
+
+def _split_failed(mm: Mm, error: int) -> int:
+    if mm.rules.modify_error_as_merge and error == -ENOMEM:
+        raise Oops("error pointer dereferenced")
+    return error
+
+
+def _merge(
+    mm: Mm,
+    prev: Vma,
+    vma: Vma,
+    nxt: Vma,
+    start: int,
+    end: int,
+    why_prev: Reason | None,
+    why_next: Reason | None,
+    certain: bool,
+    api: str,
+) -> Vma:
+    """Merge with the sides that have no reason why not: at least one. Returns the survivor."""
     if why_prev is None:
-        case, survivor, removed = _merge_left(mm, prev, vma, nxt, end, right, both=why_next is None)
+        right = end == vma.vm_end
+        case, survivor, removed = _merge_left(mm, prev, vma, nxt, end, right, why_next is None)
     else:
-        case, survivor, removed = _merge_right(mm, vma, nxt, start, left)
+        case, survivor, removed = _merge_right(mm, vma, nxt, start, start == vma.vm_start)
     span = (survivor.vm_start, survivor.vm_end)
     fields = (api, "merge", start, end, case, why_prev, why_next, span, removed, 0, certain)
     mm.decisions.append(new(Decision, fields))
-    return survivor, (why_prev, why_next), certain
+    return survivor
 
 
 def _close_rule(rules: RuleSet, why_prev: Reason | None, why_next: Reason | None) -> Whys:
@@ -89,7 +147,7 @@ def _close_rule(rules: RuleSet, why_prev: Reason | None, why_next: Reason | None
     return why_prev, why_next
 
 
-def _merge_left(mm: Mm, prev: Vma, vma: Vma, nxt: Vma, end: int, whole: bool, *, both: bool) -> tuple[str, Vma, int]:
+def _merge_left(mm: Mm, prev: Vma, vma: Vma, nxt: Vma, end: int, whole: bool, both: bool) -> tuple[str, Vma, int]:
     """prev grows over the range: case 5 (C shrinks), 7 (C goes), 6 (C and N go)."""
     sticky = mm.env.sticky and _sticky_bits(mm, (prev, vma, nxt) if both else (prev, vma))
     if both:
@@ -97,8 +155,7 @@ def _merge_left(mm: Mm, prev: Vma, vma: Vma, nxt: Vma, end: int, whole: bool, *,
         if prev.unsure or vma.unsure or nxt.unsure:
             absorb_unsure(prev, (vma, nxt))
         new_end = nxt.vm_end
-        mm.remove(nxt)
-        mm.remove(vma)
+        mm.remove_run([vma, nxt])
         case, removed = "6", 2
     elif whole:
         _inherit(prev, vma)

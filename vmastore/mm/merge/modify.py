@@ -6,22 +6,15 @@ to do to [start, end), and gets back the VMA to do it to.
 
 from __future__ import annotations
 
-from errno import ENOMEM
-
 from vmastore.mm.flags import PAGE_SHIFT
-from vmastore.mm.merge.existing import Whys, vma_merge_existing
+from vmastore.mm.merge.existing import split_off, vma_modify
 from vmastore.mm.merge.new_range import vma_merge_new_range
 from vmastore.mm.merge.predicates import SPECIAL, STALE, neighbour_reason
-from vmastore.mm.merge.split import split_vma
 from vmastore.mm.mm import Mm, VmaIterator
-from vmastore.mm.outcome import Decision, Reason, new
+from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.vma import Mempolicy, UffdCtx, Vma, VmaAttrs
 
 UFFD_NEVER = Reason("uffd", "userfaultfd never merges here")
-
-
-class Oops(Exception):
-    """A bug of the kernel's ends the address space here: what it did (rule set series-v1, mbind-underflow)."""
 
 
 def vma_modify_flags(vmi: VmaIterator, prev: Vma, vma: Vma, start: int, end: int, new_flags: int) -> Vma | int:
@@ -30,7 +23,7 @@ def vma_modify_flags(vmi: VmaIterator, prev: Vma, vma: Vma, start: int, end: int
     Returns the VMA that spans (at least) the range, to which the caller writes the new flags, or
     -ENOMEM (map limit, earlier splits stay) or -EINVAL (the mapping may not be split there).
     """
-    return _vma_modify(vmi.mm, prev, vma, start, end, vma.attrs.with_flags(new_flags), "vma_modify_flags")
+    return vma_modify(vmi.mm, prev, vma, start, end, vma.attrs.with_flags(new_flags), "vma_modify_flags")
 
 
 def vma_modify_flags_name(
@@ -40,7 +33,7 @@ def vma_modify_flags_name(
     attrs = vma.attrs.with_flags(new_flags)
     if attrs.anon_name != new_name:
         attrs = attrs.with_name(new_name)
-    return _vma_modify(vmi.mm, prev, vma, start, end, attrs, "vma_modify_flags_name")
+    return vma_modify(vmi.mm, prev, vma, start, end, attrs, "vma_modify_flags_name")
 
 
 def vma_modify_policy(
@@ -61,7 +54,7 @@ def vma_modify_policy(
     api = "vma_modify_policy"
     rules = vmi.mm.rules
     if prev is not vma and prev is not vma.prev:
-        return _change_alone(vmi.mm, vma, start, end, (STALE, STALE), True, api)
+        return split_off(vmi.mm, vma, start, end, STALE, STALE, True, api)
     attrs = vma.attrs.with_policy(new_pol)
     wrong = 0
     if rules.mbind_vma_offset:
@@ -70,7 +63,7 @@ def vma_modify_policy(
         wrong = range_start - start
     if wrong:
         attrs = attrs.with_delta(attrs.delta + (wrong >> PAGE_SHIFT), attrs.anon_delta)
-    return _vma_modify(vmi.mm, prev, vma, start, end, attrs, api)
+    return vma_modify(vmi.mm, prev, vma, start, end, attrs, api)
 
 
 def vma_modify_uffd(
@@ -78,11 +71,11 @@ def vma_modify_uffd(
 ) -> Vma | int:
     """About to change flags and userfaultfd context of [start, end). Returns as vma_modify_flags."""
     if vmi.mm.rules.uffd_never_merges:
-        return _change_alone(vmi.mm, vma, start, end, (UFFD_NEVER, UFFD_NEVER), True, "vma_modify_uffd")
+        return split_off(vmi.mm, vma, start, end, UFFD_NEVER, UFFD_NEVER, True, "vma_modify_uffd")
     attrs = vma.attrs.with_uffd(new_flags, new_ctx)
     if not vmi.mm.rules.uffd_merge_offset and start > vma.vm_start:
         attrs = attrs.with_delta(attrs.delta - ((start - vma.vm_start) >> PAGE_SHIFT), attrs.anon_delta)
-    return _vma_modify(vmi.mm, prev, vma, start, end, attrs, "vma_modify_uffd")
+    return vma_modify(vmi.mm, prev, vma, start, end, attrs, "vma_modify_uffd")
 
 
 def vma_merge_new_vma(
@@ -101,9 +94,9 @@ def vma_merge_new_vma(
     """
     mm = vmi.mm
     api = "vma_merge_new_vma"
-    merged, why, certain = vma_merge_new_range(mm, prev, vma, start, end, attrs, api, copied=copied)
+    merged, why_prev, why_next, certain = vma_merge_new_range(mm, prev, vma, start, end, attrs, api, copied)
     if merged is None:
-        mm.decisions.append(Decision(api, "none", start, end, "", *why, certain=certain))
+        mm.decisions.append(Decision(api, "none", start, end, "", why_prev, why_next, certain=certain))
     return merged
 
 
@@ -122,46 +115,14 @@ def vma_merge_extend(vmi: VmaIterator, vma: Vma, delta: int, *, below: int = 0) 
     attrs = vma.attrs
     if below and rules.mremap_extend_wrong_offset:
         attrs = attrs.with_delta(attrs.delta - (below >> PAGE_SHIFT), attrs.anon_delta)
-    merged, why, certain = vma_merge_new_range(mm, vma, vma.next, end, end + delta, attrs, api, copied=vma)
+    merged, why_prev, why_next, certain = vma_merge_new_range(mm, vma, vma.next, end, end + delta, attrs, api, vma)
     if merged is None:
-        mm.decisions.append(Decision(api, "none", end, end + delta, "", *why, certain=certain))
+        mm.decisions.append(Decision(api, "none", end, end + delta, "", why_prev, why_next, certain=certain))
     return merged
-
-
-def _vma_modify(mm: Mm, prev: Vma, vma: Vma, start: int, end: int, attrs: VmaAttrs, api: str) -> Vma | int:
-    """Merge, else split off what does not change (vma_modify)."""
-    merged, why, certain = vma_merge_existing(mm, prev, vma, start, end, attrs, api)
-    if merged is not None:
-        return merged
-    return _change_alone(mm, vma, start, end, why, certain, api)
-
-
-def _change_alone(mm: Mm, vma: Vma, start: int, end: int, why: Whys, certain: bool, api: str) -> Vma | int:
-    """Split [start, end) off vma where nothing merged with it. Returns the VMA that holds it, or -errno."""
-    whole = vma.vm_start == start and vma.vm_end == end
-    if whole or not certain:
-        mm.decisions.append(new(Decision, (api, "none", start, end, "", why[0], why[1], None, 0, 0, certain)))
-    if whole:
-        return vma
-    if vma.vm_start < start:
-        part = split_vma(mm, vma, start, True, api, why)
-        if isinstance(part, int):
-            return _split_failed(mm, part)
-    if vma.vm_end > end:
-        part = split_vma(mm, vma, end, False, api, why)
-        if isinstance(part, int):
-            return _split_failed(mm, part)
-    return vma
-
-
-def _split_failed(mm: Mm, error: int) -> int:
-    if mm.rules.modify_error_as_merge and error == -ENOMEM:
-        raise Oops("error pointer dereferenced")
-    return error
 
 
 def why_not_one(mm: Mm, left: Vma, right: Vma) -> Reason | None:
     """The first reason why two touching VMAs would not merge, were the lower one changed to what it is."""
     if left.attrs.special or right.attrs.special:
         return SPECIAL
-    return neighbour_reason(mm, right, left.attrs, left.anon_vma, len(left.chain), is_next=True)
+    return neighbour_reason(mm, right, left.attrs, left.anon_vma, len(left.chain), True)

@@ -10,6 +10,7 @@ the logic that mmap_region() had up to 6.11.
 
 from __future__ import annotations
 
+from vmastore.mm.flags import VM_HUGETLB, VM_LOCKED_MASK, VM_SEALED, VM_SPECIAL
 from vmastore.mm.merge.certainty import Fits, absorb_unsure, is_certain, pattern
 from vmastore.mm.merge.existing import dup_anon_vma, sticky_bits
 from vmastore.mm.merge.predicates import (
@@ -24,13 +25,14 @@ from vmastore.mm.merge.predicates import (
     may_fit,
     neighbour_reason,
 )
+from vmastore.mm.merge.unmap import API as UNMAP
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.rules import RuleSet
 from vmastore.mm.unknown import State
 from vmastore.mm.vma import Vma, VmaAttrs
 
-Whys = tuple[Reason | None, Reason | None]
+_LONG_WAY = VM_SPECIAL | VM_HUGETLB | VM_SEALED | VM_LOCKED_MASK
 
 
 def vma_merge_new_range(
@@ -41,66 +43,83 @@ def vma_merge_new_range(
     end: int,
     attrs: VmaAttrs,
     api: str,
-    *,
     copied: Vma | None = None,
     just_expand: bool = False,
     next_first: bool = False,
-) -> tuple[Vma | None, Whys, bool]:
+    gone: list[Vma] | None = None,
+) -> tuple[Vma | None, Reason | None, Reason | None, bool]:
     """Merge the new range [start, end) with its neighbours.
 
     copied: the VMA that mremap copies (its anon_vma comes along). just_expand: only prev may grow
     (brk). next_first: mmap_region's own order up to 6.11: next is tried first, and prev must then
-    match next's anon_vma. Returns the survivor or None, the reasons, whether it is certain.
+    match next's anon_vma. gone: VMAs of the range that are still there; they are taken out if anything merges.
+    Returns the survivor or None, the reasons why not for either side, whether it is certain.
     """
     if attrs.special:
-        return None, (SPECIAL, SPECIAL), True
-    why_prev, why_next = _reasons(mm, prev, nxt, start, end, attrs, copied, just_expand, next_first)
-    if why_prev is None and why_next is None and nxt.attrs.close and mm.rules.close_only_removed:
-        why_next = CLOSE
+        return None, SPECIAL, SPECIAL, True
+    if prev.vm_end != start and nxt.vm_start != end and not just_expand:  # nobody touches the range
+        return None, NO_VMA if prev is mm.head else GAP, NO_VMA if nxt is mm.tail else GAP, True
+    anon, links = (None, 0) if copied is None else _source(mm, prev, copied)
+    if just_expand:
+        why_next: Reason | None = EXPAND_ONLY
+    elif nxt.vm_start != end:
+        why_next = NO_VMA if nxt is mm.tail else GAP
+    else:
+        why_next = neighbour_reason(mm, nxt, attrs, anon, links, True)
+    if prev.vm_end != start:
+        why_prev: Reason | None = NO_VMA if prev is mm.head else GAP
+    elif next_first and why_next is None:
+        why_prev = neighbour_reason(mm, prev, attrs, nxt.anon_vma, len(nxt.chain), False)
+    else:
+        why_prev = neighbour_reason(mm, prev, attrs, anon, links, False)
+    if why_prev is None and why_next is None:
+        if not next_first:
+            why_next = anon_sides_reason(prev.anon_vma, nxt.anon_vma)
+        if why_next is None and nxt.attrs.close and mm.rules.close_only_removed:
+            why_next = CLOSE
     certain = True
     if prev.unsure or nxt.unsure or (copied is not None and copied.unsure) or mm.env.open_offsets:
         certain = _certain(mm, prev, nxt, start, end, attrs, copied, just_expand, next_first)
     if why_prev is not None and why_next is not None:
-        return None, (why_prev, why_next), certain
+        return None, why_prev, why_next, certain
+    if gone:
+        mm.remove_run(gone)
     survivor, case, removed = _expand(mm, prev, nxt, start, end, why_prev, why_next, copied)
     if copied is not None and attrs.open_offset:  # a copy with the other offset would not be part of it
         survivor.attrs = survivor.attrs.with_delta(survivor.attrs.delta, attrs.open_offset)
     span = (survivor.vm_start, survivor.vm_end)
     fields = (api, "merge", start, end, case, why_prev, why_next, span, removed, 0, certain)
     mm.decisions.append(new(Decision, fields))
-    return survivor, (why_prev, why_next), certain
+    return survivor, why_prev, why_next, certain
 
 
-def _reasons(
-    mm: Mm,
-    prev: Vma,
-    nxt: Vma,
-    start: int,
-    end: int,
-    attrs: VmaAttrs,
-    copied: Vma | None,
-    just_expand: bool,
-    next_first: bool,
-) -> Whys:
-    anon, links = (None, 0) if copied is None else (copied.anon_vma, len(copied.chain))
+def closes_hole(mm: Mm, vma: Vma, start: int, end: int, attrs: VmaAttrs, api: str) -> bool:
+    """Whether [start, end), unmapped out of the middle of vma, merges with both halves: vma is then whole again.
+
+    What is decided is noted here, as if vma had been split twice and merged again (case 1). Halves are alike in all
+    that counts, so one answer holds for both; where anything else has a say (a close hook, what the trace leaves
+    open, the map limit), the answer is no, and the long way is gone.
+    """
+    if attrs.compat is not vma.attrs.compat or attrs.vm_flags & _LONG_WAY or attrs.close:
+        return False
+    if vma.unsure or mm.env.open_offsets or mm.map_count >= mm.config.max_map_count:
+        return False
+    if neighbour_reason(mm, vma, attrs, None, 0, True) is not None:
+        return False
+    low, high = vma.vm_start, vma.vm_end
+    note = mm.decisions.append
+    note(new(Decision, (UNMAP, "split", low, high, "below", None, None, None, 0, start, True)))
+    note(new(Decision, (UNMAP, "split", start, high, "above", None, None, None, 0, end, True)))
+    note(new(Decision, (api, "merge", start, end, "1", None, None, (low, high), 1, 0, True)))
+    mm.touch_within(vma, start, end)
+    return True
+
+
+def _source(mm: Mm, prev: Vma, copied: Vma) -> State:
+    """The anon_vma of the VMA that mremap copies and the length of its chain, as far as the merge looks at them."""
     if copied is prev or _forgets_anon_vma(mm.rules, prev, copied):
-        links = 0  # vma_merge_extend gives no source VMA, only its anon_vma
-    why_prev = why_next = None
-    if just_expand:
-        why_next = EXPAND_ONLY
-    elif nxt.vm_start != end:
-        why_next = NO_VMA if nxt is mm.tail else GAP
-    else:
-        why_next = neighbour_reason(mm, nxt, attrs, anon, links, is_next=True)
-    if prev.vm_end != start:
-        why_prev = NO_VMA if prev is mm.head else GAP
-    elif next_first and why_next is None:
-        why_prev = neighbour_reason(mm, prev, attrs, nxt.anon_vma, len(nxt.chain), is_next=False)
-    else:
-        why_prev = neighbour_reason(mm, prev, attrs, anon, links, is_next=False)
-    if why_prev is None and why_next is None and not next_first:
-        why_next = anon_sides_reason(prev.anon_vma, nxt.anon_vma)
-    return why_prev, why_next
+        return copied.anon_vma, 0  # vma_merge_extend gives no source VMA, only its anon_vma
+    return copied.anon_vma, len(copied.chain)
 
 
 def _forgets_anon_vma(rules: RuleSet, prev: Vma, copied: Vma | None) -> bool:

@@ -109,7 +109,7 @@ def may_fit(attrs: VmaAttrs, other: VmaAttrs) -> Fits:
 
 
 def neighbour_reason(
-    mm: Mm, neighbour: Vma, attrs: VmaAttrs, anon: AnonVma | None, links: int, *, is_next: bool
+    mm: Mm, neighbour: Vma, attrs: VmaAttrs, anon: AnonVma | None, links: int, is_next: bool
 ) -> Reason | None:
     """Why a touching neighbour cannot take the range (can_vma_merge_after / can_vma_merge_before).
 

@@ -21,16 +21,16 @@ from vmastore.mm.flags import (
     VM_WRITE,
 )
 from vmastore.mm.ksm import ksm_compatible
-from vmastore.mm.merge.new_range import vma_merge_new_range
+from vmastore.mm.merge.new_range import closes_hole, vma_merge_new_range
 from vmastore.mm.merge.split import split_vma
-from vmastore.mm.merge.unmap import complete, do_vmi_munmap, gather
+from vmastore.mm.merge.unmap import free_pgtables, gather
 from vmastore.mm.mm import Mm, VmaIterator
 from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.unknown import write_open
 from vmastore.mm.vma import File, Vma, VmaAttrs
 
+API = "mmap_region"
 _COUNTED = VM_HUGETLB | VM_NORESERVE | VM_SHARED | VM_WRITE
-Whys = tuple[Reason | None, Reason | None]
 UFFD_NO_EVENT = Reason("uffd", "the moved VMA's context has no EVENT_REMAP")
 
 
@@ -41,7 +41,6 @@ def mmap_region(
     vm_flags: int,
     file: File | None,
     pgoff: int,
-    *,
     make_file: str | None = None,
     added_flags: int = 0,
     late_errno: int = 0,
@@ -59,20 +58,8 @@ def mmap_region(
     mm = vmi.mm
     end = addr + length
     rules = mm.rules
-    if rules.gather_before_limits:
-        error, vmas = gather(mm, addr, end)
-        if error:
-            return error
-        if late_errno:
-            return -late_errno
-        complete(mm, addr, end, vmas)
-    else:
-        if late_errno and not late_commit:
-            return -late_errno
-        if do_vmi_munmap(vmi, addr, end) < 0:
-            return -ENOMEM
-        if late_errno:
-            return -late_errno
+    if late_errno and not (rules.gather_before_limits or late_commit):
+        return -late_errno
     if file is None:  # accountable() in short
         if vm_flags & _COUNTED == VM_WRITE:
             vm_flags |= VM_ACCOUNT
@@ -83,43 +70,61 @@ def mmap_region(
     delta = pgoff - (addr >> PAGE_SHIFT)
     table = mm.env.table
     attrs = table.plain(vm_flags) if file is None and not delta else table.get(vm_flags, file, delta=delta)
-    return -_map(mm, addr, end, attrs, make_file, added_flags, hook_errno)
-
-
-def _map(
-    mm: Mm, addr: int, end: int, attrs: VmaAttrs, make_file: str | None, added_flags: int, hook_errno: int
-) -> int:
-    """Merge the new range or make a VMA of it. Returns 0 or hook_errno: a range that merges asks no mmap hook."""
-    rules = mm.rules
-    nxt = mm.cached
-    if not nxt.prev.vm_end <= addr < nxt.vm_end:
-        nxt = mm.find_vma(addr)  # nothing overlaps any more: this is the VMA above
-    prev = nxt.prev
-    merged, why, certain = vma_merge_new_range(
-        mm, prev, nxt, addr, end, attrs, "mmap_region", next_first=not rules.mmap_merge_new_range
+    nxt = mm.index.find(addr)
+    gone: list[Vma] | None = None  # what is mapped there: it goes, or the new VMA takes its place
+    if nxt.vm_start >= end:
+        prev = nxt.prev
+    else:
+        if nxt.vm_start < addr and end < nxt.vm_end and file is None and not (late_errno or mm.env.soft_dirty):
+            closed = closes_hole(mm, nxt, addr, end, attrs, API)
+            if closed:
+                free_pgtables(mm, addr, end, addr, end, addr, end)
+                return 0
+        gathered = gather(mm, nxt, addr, end)
+        if isinstance(gathered, int):
+            return gathered if rules.gather_before_limits else -ENOMEM
+        if late_errno and rules.gather_before_limits:
+            return -late_errno
+        gone = gathered
+        prev, nxt = gone[0].prev, gone[-1].next
+        free_pgtables(mm, addr, end, prev.vm_end, nxt.vm_start, gone[0].vm_start, gone[-1].vm_end)
+    if late_errno:
+        if gone:
+            mm.remove_run(gone)
+        return -late_errno
+    merged, why_prev, why_next, certain = vma_merge_new_range(
+        mm, prev, nxt, addr, end, attrs, API, None, False, not rules.mmap_merge_new_range, gone
     )
-    if merged is None and hook_errno:
-        return hook_errno
     if merged is None:
+        if hook_errno:  # a range that merges asks no mmap hook
+            if gone:
+                mm.remove_run(gone)
+            return -hook_errno
         if make_file is not None:
-            attrs = mm.env.table.get(attrs.vm_flags, mm.kernel_file(make_file, end - addr), delta=attrs.delta)
+            attrs = table.get(vm_flags, mm.kernel_file(make_file, length), delta=delta)
         if added_flags:
-            attrs = attrs.with_flags(attrs.vm_flags | added_flags)
+            attrs = attrs.with_flags(vm_flags | added_flags)
             if rules.second_merge_attempt and prev is not mm.head:
-                merged, why, certain = vma_merge_new_range(mm, prev, nxt, addr, end, attrs, "mmap_region")
+                merged, why_prev, why_next, certain = vma_merge_new_range(
+                    mm, prev, nxt, addr, end, attrs, API, None, False, False, gone
+                )
     if merged is None:
         merged = Vma(addr, end, attrs)
-        mm.insert_after(prev, merged)
-        fields = ("mmap_region", "none", addr, end, "", why[0], why[1], None, 0, 0, certain)
+        if gone:
+            mm.replace_run(gone, merged)
+        else:
+            mm.insert_after(prev, merged)
+        fields = (API, "none", addr, end, "", why_prev, why_next, None, 0, 0, certain)
         mm.decisions.append(new(Decision, fields))
         if mm.merge_any and not rules.ksm_new_maps_merge and ksm_compatible(attrs.vm_flags, attrs.vm_file):
             merged.attrs = merged.attrs.with_flags(merged.attrs.vm_flags | VM_MERGEABLE)
-    flags = merged.attrs.vm_flags | mm.env.soft_dirty
-    if flags & VM_LOCKED_MASK and flags & (VM_SPECIAL | VM_HUGETLB | VM_DROPPABLE):
-        flags &= ~VM_LOCKED_MASK
-    if flags != merged.attrs.vm_flags:
-        merged.attrs = merged.attrs.with_flags(flags)
-    mm.cached = merged
+    if vm_flags & VM_LOCKED_MASK or mm.env.soft_dirty:
+        flags = merged.attrs.vm_flags | mm.env.soft_dirty
+        if flags & VM_LOCKED_MASK and flags & (VM_SPECIAL | VM_HUGETLB | VM_DROPPABLE):
+            flags &= ~VM_LOCKED_MASK
+        if flags != merged.attrs.vm_flags:
+            merged.attrs = merged.attrs.with_flags(flags)
+    mm.index.cached = merged
     return 0
 
 
@@ -137,13 +142,14 @@ def do_brk_flags(vmi: VmaIterator, addr: int, length: int, vm_flags: int) -> int
     nxt = mm.find_vma(addr)
     prev = nxt.prev
     low = prev if prev.vm_end > mm.start_brk else mm.head  # nothing below start_brk is looked at
-    merged, why, certain = vma_merge_new_range(
-        mm, low, nxt, addr, addr + length, attrs, "do_brk_flags", just_expand=True
+    merged, why_prev, why_next, certain = vma_merge_new_range(
+        mm, low, nxt, addr, addr + length, attrs, "do_brk_flags", None, True
     )
     if merged is None:
         merged = Vma(addr, addr + length, attrs)
         mm.insert_after(prev, merged)
-        mm.decisions.append(Decision("do_brk_flags", "none", addr, addr + length, "", *why, certain=certain))
+        fields = ("do_brk_flags", "none", addr, addr + length, "", why_prev, why_next, None, 0, 0, certain)
+        mm.decisions.append(new(Decision, fields))
         if mm.merge_any and not mm.rules.ksm_new_maps_merge:
             merged.attrs = merged.attrs.with_flags(merged.attrs.vm_flags | VM_MERGEABLE)
     merged.attrs = merged.attrs.with_flags(merged.attrs.vm_flags | mm.env.soft_dirty)
@@ -174,10 +180,11 @@ def copy_vma(
     else:
         low, high = prev, nxt
     merged: Vma | None = None
-    why: Whys = (UFFD_NO_EVENT, UFFD_NO_EVENT)
+    why_prev: Reason | None = UFFD_NO_EVENT
+    why_next: Reason | None = UFFD_NO_EVENT
     certain = True
     if not broken_uffd:
-        merged, why, certain = vma_merge_new_range(mm, low, high, addr, end, attrs, api, copied=vma)
+        merged, why_prev, why_next, certain = vma_merge_new_range(mm, low, high, addr, end, attrs, api, vma)
     if merged is not None:
         source = merged if merged.vm_start <= vma.vm_start < merged.vm_end else vma
         return merged, source
@@ -185,7 +192,7 @@ def copy_vma(
     copy.unsure, copy.base = vma.unsure, vma.base
     certain = certain and not (attrs.vm_file is not None and attrs.open_offset)  # /proc/PID/maps shows the offset
     mm.insert_after(prev, copy)
-    mm.decisions.append(Decision(api, "none", addr, end, "", *why, certain=certain))
+    mm.decisions.append(new(Decision, (api, "none", addr, end, "", why_prev, why_next, None, 0, 0, certain)))
     return copy, vma
 
 

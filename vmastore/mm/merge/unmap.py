@@ -18,41 +18,51 @@ def do_vmi_munmap(vmi: VmaIterator, start: int, end: int, *, late_errno: int = 0
     An error after the first edge was split leaves that split. late_errno: what the kernel answered when
     it came to the end of the range, where the trace knows of no VMA. Source: do_vmi_munmap().
     """
-    error, vmas = gather(vmi.mm, start, end)
-    if error or late_errno:
-        return error or -late_errno
-    complete(vmi.mm, start, end, vmas)
+    mm = vmi.mm
+    vma = mm.find_vma(start)
+    if vma.vm_start >= end:
+        return -late_errno
+    vmas = gather(mm, vma, start, end)
+    if isinstance(vmas, int):
+        return vmas
+    if late_errno:
+        return -late_errno
+    first, last = vmas[0], vmas[-1]
+    free_pgtables(mm, start, end, first.prev.vm_end, last.next.vm_start, first.vm_start, last.vm_end)
+    mm.remove_run(vmas)
     return 0
 
 
-def gather(mm: Mm, start: int, end: int) -> tuple[int, list[Vma]]:
-    """Split the edges of [start, end) and list the VMAs inside, still mapped (vms_gather_munmap_vmas)."""
-    vma = mm.cached
-    if not vma.prev.vm_end <= start < vma.vm_end:
-        vma = mm.find_vma(start)
-    if vma.vm_start >= end:
-        return 0, []
-    if mm.rules.mseal and not mm.rules.seal_check_in_loop and _any_sealed(vma, end):
-        return -EPERM, []
+def gather(mm: Mm, vma: Vma, start: int, end: int) -> list[Vma] | int:
+    """Split the edges of [start, end) and list the VMAs inside, still mapped (vms_gather_munmap_vmas).
+
+    vma: the first that ends above start, and it begins below end. Returns at least one VMA, or -errno.
+    """
+    if mm.env.seals_first and _any_sealed(vma, end):
+        return -EPERM
     if vma.vm_start < start:
         if end < vma.vm_end and mm.map_count >= mm.config.max_map_count:
-            return -ENOMEM, []
+            return -ENOMEM
         if vma.attrs.vm_flags & VM_SEALED:
-            return -EPERM, []
-        new = split_vma_unchecked(mm, vma, start, True, API)
-        if isinstance(new, int):
-            return new, []
+            return -EPERM
+        part = split_vma_unchecked(mm, vma, start, True, API)
+        if isinstance(part, int):
+            return part
     vmas: list[Vma] = []
-    while vma.vm_start < end:
+    while True:
         if vma.attrs.vm_flags & VM_SEALED:
-            return -EPERM, []
-        if vma.vm_end > end:
-            new = split_vma_unchecked(mm, vma, end, False, API)
-            if isinstance(new, int):
-                return new, []
+            return -EPERM
         vmas.append(vma)
+        if vma.vm_end >= end:
+            break
         vma = vma.next
-    return 0, vmas
+        if vma.vm_start >= end:
+            return vmas
+    if vma.vm_end > end:
+        part = split_vma_unchecked(mm, vma, end, False, API)
+        if isinstance(part, int):
+            return part
+    return vmas
 
 
 def _any_sealed(vma: Vma, end: int) -> bool:
@@ -63,23 +73,23 @@ def _any_sealed(vma: Vma, end: int) -> bool:
     return False
 
 
-def complete(mm: Mm, start: int, end: int, vmas: list[Vma]) -> None:
-    """Take the gathered VMAs out, and the page tables that nobody else uses (free_pgtables)."""
-    if not vmas:
-        return
-    prev, nxt = vmas[0].prev, vmas[-1].next
-    mm.remove_run(vmas)
-    if mm.guards:
+def free_pgtables(mm: Mm, start: int, end: int, floor: int, ceiling: int, low: int, high: int) -> None:
+    """Take away the guard pages of [start, end), and the page tables that nobody else uses (free_pgtables).
+
+    low, high: where the VMAs that were in there begin and end. floor, ceiling: where the VMA below them ends and
+    the one above begins: nobody else can use a page table in that hole.
+    """
+    if mm.guards.starts:
         mm.guards.drop(start, end)
-    if mm.pmds:
-        # the hole reaches from prev to nxt: nobody else can use a page table in it
-        first, free = vmas[0].vm_start >> PMD_SHIFT, (prev.vm_end + PMD_SIZE - 1) >> PMD_SHIFT
-        first = free if free > first else first
-        last, free = (vmas[-1].vm_end - 1) >> PMD_SHIFT, (nxt.vm_start >> PMD_SHIFT) - 1
-        last = free if free < last else last
-        if last < first:
-            return
-        if last - first > len(mm.pmds):
-            mm.pmds.difference_update([r for r in mm.pmds if first <= r <= last])
-        else:
-            mm.pmds.difference_update(range(first, last + 1))
+    if floor >> PMD_SHIFT == ceiling >> PMD_SHIFT or not mm.pmds:
+        return
+    first, free = low >> PMD_SHIFT, (floor + PMD_SIZE - 1) >> PMD_SHIFT
+    first = free if free > first else first
+    last, free = (high - 1) >> PMD_SHIFT, (ceiling >> PMD_SHIFT) - 1
+    last = free if free < last else last
+    if last < first:
+        return
+    if last - first > len(mm.pmds):
+        mm.pmds.difference_update([r for r in mm.pmds if first <= r <= last])
+    else:
+        mm.pmds.difference_update(range(first, last + 1))
