@@ -256,3 +256,18 @@ def test_an_unwritten_vma_of_its_own_may_still_have_been_written() -> None:
     world = begin(line(0, 2, "rw-p", False), line(2, 2, "r--p", False))
     world.apply(Event(3, 1, 1, 1, None, "note", ("own-image", True), 0, 0))
     assert not protect(world, 2, 2, 3).certain
+
+
+@pytest.mark.parametrize(
+    ("errno", "observed_first", "divergence"),
+    [(22, False, None), (13, False, None), (12, False, None), (22, True, "replay: -1 ENOMEM, kernel: -1 EINVAL")],
+    ids=["of-a-mapping", "of-a-file", "of-a-hole", "baseline-shows-the-hole"],
+)
+def test_madvise_may_fail_on_what_no_event_has_shown(
+    errno: int, observed_first: bool, divergence: str | None
+) -> None:
+    """Before the baseline of an attach (stress-ng --madvise), a refusal may be of a mapping that is not known yet."""
+    world = begin(line(0, 2, "rw-p", True)) if observed_first else World(HEADER, [], preset("6.18"))
+    at = A + (8 if observed_first else 0) * P
+    done = world.apply(Event(9, 1, 1, 1, None, "madvise", (at, P, 18), None, errno))
+    assert done.divergence == divergence and done.errno == (12 if divergence else errno)

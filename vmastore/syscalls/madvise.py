@@ -115,7 +115,7 @@ def walk(mm: Mm, start: int, end: int, visit: Visit) -> int:
     prev = vma if start > vma.vm_start else vma.prev
     while True:
         if vma is mm.tail:
-            return -ENOMEM
+            return _hole(mm)
         if start < vma.vm_start:
             hole = True
             start = vma.vm_start
@@ -130,7 +130,12 @@ def walk(mm: Mm, start: int, end: int, visit: Visit) -> int:
         if start >= end:
             break
         vma = prev.next
-    return -ENOMEM if hole else 0
+    return _hole(mm) if hole else 0
+
+
+def _hole(mm: Mm) -> int:
+    """ENOMEM, unless the trace may not have shown what is there, and the kernel's answer is that of a mapping."""
+    return -(ENOMEM if mm.complete or not mm.observed else mm.expect_errno or ENOMEM)
 
 
 def _refused_by_seal(mm: Mm, vma: Vma, advice: int) -> bool:
