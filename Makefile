@@ -61,7 +61,8 @@ growth: $(STAMP)  ## how times grow with events and VMAs: docs/growth.md and its
 	$(BIN)/python -m benchmarks.plot build/growth.json --write docs/growth.md
 
 compiled: $(COMPILED)  ## the domain compiled by mypyc into build/compiled, and its tests run against that
-	PYTHONPATH=build/compiled $(BIN)/pytest -n 2 tests/mm tests/syscalls tests/replay/test_world.py tests/replay/test_verify.py
+	PYTHONPATH=build/compiled $(BIN)/pytest -n 2 tests/mm tests/syscalls tests/replay/test_world.py tests/replay/test_verify.py \
+		tests/replay/test_snapshots.py tests/replay/test_check_derived.py tests/store/test_moments.py
 
 docs: $(STAMP)  ## regenerate the reference pages
 	$(BIN)/python docs/generate.py

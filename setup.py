@@ -8,7 +8,7 @@ from glob import glob
 
 from setuptools import setup
 
-# the domain, the system calls, and what applies events to them
+# the domain, the system calls, what applies events to them, and what follows that to derive data
 _COMPILED = (
     "vmastore/mm/*.py",
     "vmastore/mm/merge/*.py",
@@ -17,6 +17,13 @@ _COMPILED = (
     "vmastore/replay/calls.py",
     "vmastore/replay/inferred.py",
     "vmastore/replay/limits.py",
+    "vmastore/replay/columns.py",
+    "vmastore/replay/derive.py",
+    "vmastore/replay/kinds.py",
+    "vmastore/replay/lifetimes.py",
+    "vmastore/replay/maps.py",
+    "vmastore/replay/rolling.py",
+    "vmastore/store/nodes.py",
 )
 # mypyc cannot compile a subclass of AssertionError
 _LEFT_OUT = {"vmastore/mm/validate.py"}

@@ -239,7 +239,7 @@ def deriving(folder: Path) -> list[Count]:
         taken.append(instructions(lambda: derive(trace, RULES)) / trace.info.events)  # noqa: B023
         trace.store.close()
     return [
-        Count("derived: instructions an event", taken[0], 2_100),
+        Count("derived: instructions an event", taken[0], 2_000),
         Count("derived: times as many at 4 k live", taken[1] / taken[0], 1.5),
     ]
 

@@ -213,8 +213,8 @@ def test_lifetimes_are_found_through_an_index() -> None:
                 start = random.randrange(1 << 35) << 12
                 end, died = start + (random.randrange(1, 64) << 12), born + random.randrange(1, 2000)
                 lived = seq_node(born, died)
-                writer.vmas.append((lived, born, 1, start, end, 0, 1, born, died))
-                writer.vma_pages.append((page_node(start, end), lived, born))
+                writer.vmas += (lived, born, 1, start, end, 0, 1, born, died)
+                writer.vma_pages += (page_node(start, end), lived, born)
         with store.engine.connect() as connection:
             connection.exec_driver_sql("SET enable_seqscan = off")  # 30,000 rows are few: it would do, too
             for select, count, values in (

@@ -62,7 +62,7 @@ def derive(
         summary.replay = writer.replay
         _fold(trace, world, writer, summary, snapshots, spacing, progress)
         for mm in world.mms.values():
-            writer.lost_merges.extend(lost_merge_rows(mm, summary.events))
+            writer.lost_merges += lost_merge_values(mm, summary.events)
         writer.events, writer.peak_seq = summary.events, summary.peak_seq
         summary.inferred = world.env.inferred
     return world, summary
@@ -83,53 +83,60 @@ def _fold(
     rolling = Rolling()
     outcomes, decision_rows, hashes = writer.outcomes, writer.decisions, writer.rolling
     decision_kinds, told_of = kinds.of, kinds.told
+    value, peak = rolling.value, 0
+    pause = 0  # the next event after which more is done than rows made
     for events in trace.event_chunks():
         writer.read(events)
         for event in events:
-            number, call = event[1], event[5]
+            seq, number, call = event[0], event[1], event[5]
             if call == "exit" and number in world.mms and len(event.args) > 2 and event.args[2]:
-                writer.lost_merges.extend(lost_merge_rows(world.mms[number], event.seq - 1))
+                writer.lost_merges += lost_merge_values(world.mms[number], seq - 1)
             outcome = world.apply(event)
             changes = lives.after(event, number)
-            seq, count, divergence = outcome.seq, outcome.map_count, outcome.divergence
+            count, divergence, decisions = outcome.map_count, outcome.divergence, outcome.decisions
             decided: tuple[int, ...] = ()
-            if outcome.decisions:
-                for n, decision in enumerate(outcome.decisions, 1):
+            if decisions:
+                for n, decision in enumerate(decisions, 1):
                     api, action, vm_start, vm_end, case, prev, nxt, _, _, _, sure = decision
-                    kind = decision_kinds.get((api, action, case, prev, nxt, sure))
-                    if kind is None:
-                        kind = kinds.decision(decision)
-                    decided += (kind,)
-                    decision_rows += (seq, n, number, vm_start, vm_end, kind)
-            told, kind = told_of.get(decided) or kinds.outcome(decided, outcome.decisions)
+                    found = decision_kinds.get((api, action, case, prev, nxt, sure))
+                    if found is None:
+                        found = kinds.decision(decision)
+                    decided += (found,)
+                    decision_rows += (seq, n, number, vm_start, vm_end, found)
+            told, kind = told_of.get(decided) or kinds.outcome(decided, decisions)
             if divergence is not None:
                 summary.divergences += 1
                 kind = kinds.number(told, divergence)
             outcomes += (seq, number, count, kind)
-            hashes += rolling.add(event, outcome, told.cases, changes)
+            if changes or told.cases or outcome.result != event[7] or outcome.errno != event[8]:
+                value = rolling.add(outcome, told.cases, changes)
+            hashes += value
             if decided:
                 summary.splits += told.splits
                 summary.assumed += not told.certain
                 for case in told.merges:
                     summary.merges[case] = summary.merges.get(case, 0) + 1
-            if count > summary.peak:
-                summary.peak, summary.peak_seq, summary.peak_mm = count, seq, number
-            if seq >= spacing.look_at and spacing.due(seq, world):
-                writer.snapshots.append(snapshots.take(seq, world))
-            if not seq % _SETTLE:
-                writer.settle()
-                if progress is not None and seq % 5000 == 0:
-                    progress(seq)
+            if count > peak:
+                peak = summary.peak = count
+                summary.peak_seq, summary.peak_mm = seq, number
+            if seq >= pause:
+                if seq >= spacing.look_at and spacing.due(seq, world):
+                    writer.snapshots += snapshots.take(seq, world)
+                if not seq % _SETTLE:
+                    writer.settle()
+                    if progress is not None and seq % 5000 == 0:
+                        progress(seq)
+                pause = min(spacing.look_at, seq - seq % _SETTLE + _SETTLE)
         summary.events += len(events)
     lives.finish()
 
 
-def lost_merge_rows(mm: Mm, seq: int) -> list[tuple[Any, ...]]:
-    """(mm, boundary, seq, left_start, right_end, reason) of adjacent VMAs that are not one."""
-    rows = []
+def lost_merge_values(mm: Mm, seq: int) -> list[Any]:
+    """mm, boundary, seq, left_start, right_end, reason of all adjacent VMAs that are not one, in one list."""
+    values: list[Any] = []
     for vma in mm.vmas():
         nxt = vma.next
         if nxt is not mm.tail and vma.vm_end == nxt.vm_start:
             reason = why_apart(mm, vma, nxt)
-            rows.append((mm.number, vma.vm_end, seq, vma.vm_start, nxt.vm_end, reason.text))
-    return rows
+            values += (mm.number, vma.vm_end, seq, vma.vm_start, nxt.vm_end, reason.text)
+    return values

@@ -26,10 +26,10 @@ class Kinds:
     """Numbers the kinds of one replay in the order in which they are met, from 1 on, and makes their rows.
 
     Forgets all it knows where that is too much: a kind may then come to have two numbers.
-    outcomes, decisions: get the rows, as `ReplayWriter.outcome_kinds` and `decision_kinds` want them.
+    outcomes, decisions: get the values of the rows, as `ReplayWriter.outcome_kinds` and `decision_kinds` want them.
     """
 
-    def __init__(self, outcomes: list[tuple[Any, ...]], decisions: list[tuple[Any, ...]]) -> None:
+    def __init__(self, outcomes: list[Any], decisions: list[Any]) -> None:
         self._rows = outcomes
         self._decision_rows = decisions
         self._outcomes = 0  # kinds so far
@@ -48,7 +48,7 @@ class Kinds:
         self.of[api, action, case, prev, nxt, sure] = number
         why_prev = None if prev is None else prev.text
         why_next = None if nxt is None else nxt.text
-        self._decision_rows.append((number, api, action, case, why_prev, why_next, 1 if sure else 0))
+        self._decision_rows += (number, api, action, case, why_prev, why_next, 1 if sure else 0)
         return number
 
     def outcome(self, decided: tuple[int, ...], decisions: list[Decision]) -> tuple[Told, int]:
@@ -80,5 +80,5 @@ class Kinds:
                 self.told.clear()
             self._outcomes = found = self._outcomes + 1
             self._numbers[key] = found
-            self._rows.append((found, *key[:3], 1 if told.certain else 0, divergence))
+            self._rows += (found, key[0], key[1], key[2], 1 if told.certain else 0, divergence)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marshal import dumps
+from operator import attrgetter
 from typing import Any
 
 from vmastore.events import Event
@@ -11,10 +12,13 @@ from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma, VmaAttrs
 from vmastore.replay.maps import letters, observe, vma_name
 from vmastore.replay.world import World
-from vmastore.store.nodes import page_node, seq_node
+from vmastore.store.nodes import FOREVER, PAGES
 
 # calls that make, end or change address spaces besides their own
 _WIDE = frozenset(("fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "release", "ioctl"))
+
+# calls that neither do that nor move a heap or a stack: the VMAs that changed are all there is to see
+_OWN = frozenset(("fault", "madvise", "mmap", "mprotect", "mremap", "munmap"))
 
 _ALIKE = 4096  # attributes of which is remembered how they look
 _PLAIN = 0  # marshal's first format
@@ -24,9 +28,14 @@ _PLAIN = 0  # marshal's first format
 Changes = list[int | bytes]
 # vma_kind_t's number, offset in bytes, dev, inode: with vm_end all that maps and smaps show of a VMA
 _Look = tuple[int, int, str, int]
-# vm_end; its look; what else it is, whatever maps of this kernel shows of it: flags, file (kind, path, inode), delta
-# and name, packed; the event that made it look so
-_Life = tuple[int, _Look, bytes, int]
+# its look; what else it is, whatever maps of this kernel shows of it: flags, file (kind, path, inode), delta
+# and name, packed
+_Known = tuple[_Look, bytes]
+# vm_end; what is known of it; the event that made it look so
+_Life = tuple[int, _Known, int]
+
+_NOTHING: Changes = []
+_start_of = attrgetter("vm_start")
 
 
 class _Space:
@@ -48,16 +57,11 @@ class _Space:
 class Lifetimes:
     """Follows the VMAs of a world that is watched.
 
-    Three lists get rows as `ReplayWriter` wants them: `ended`, one of each state that is over, `pages` and `kinds`.
+    Three lists get the values of rows as `ReplayWriter` wants them: `ended`, one row of each state that is over,
+    `pages` and `kinds`.
     """
 
-    def __init__(
-        self,
-        world: World,
-        ended: list[tuple[Any, ...]],
-        pages: list[tuple[Any, ...]],
-        kinds: list[tuple[Any, ...]],
-    ) -> None:
+    def __init__(self, world: World, ended: list[int | None], pages: list[int], kinds: list[Any]) -> None:
         world.watch = True
         self.world = world
         self._ended = ended
@@ -67,28 +71,33 @@ class Lifetimes:
         self._spaces: dict[int, _Space] = {}
         self._shown: dict[int, int] = {}  # vm_flags as VmFlags tells them, by vm_flags
         self._numbers: dict[tuple[int, str | None, str], int] = {}  # kinds
-        self._alike: dict[VmaAttrs, tuple[_Look, bytes]] = {}  # of anonymous memory that has no other name
+        self._alike: dict[VmaAttrs, _Known] = {}  # of anonymous memory that has no other name
 
     def after(self, event: Event, number: int) -> Changes:
-        """What the event, just applied to that address space, changed, in all address spaces."""
+        """What the event, just applied to that address space, changed, in all address spaces: not to be changed."""
+        seq, call = event[0], event[5]
         space = self._spaces.get(number)
-        changes: Changes = []
-        if space is None or event.call in _WIDE:
-            self._leave(event.seq, changes)
+        if space is None or call in _WIDE:
+            changes: Changes = []
+            self._leave(seq, changes)
             for each in sorted(self.world.mms):
-                self._visit(each, event.seq, changes)
+                self._visit(each, seq, changes)
             return changes
         mm = space.mm
         dirty = mm.dirty
         if dirty is None or (
-            mm.brk != space.brk or mm.start_brk != space.start_brk or mm.start_stack != space.start_stack
+            call not in _OWN
+            and (mm.brk != space.brk or mm.start_brk != space.start_brk or mm.start_stack != space.start_stack)
         ):
-            self._visit(number, event.seq, changes)
-        elif dirty:
-            starts = {vma.vm_start for vma in dirty}
-            dirty.clear()
-            for start in sorted(starts) if len(starts) > 1 else starts:
-                self._look_at(space, start, event.seq, changes)
+            changes = []
+            self._visit(number, seq, changes)
+            return changes
+        if not dirty:
+            return _NOTHING
+        changes = []
+        starts = sorted({*map(_start_of, dirty)})
+        dirty.clear()
+        self._look_at(space, starts, seq, changes)
         return changes
 
     def _leave(self, seq: int, changes: Changes) -> None:
@@ -111,43 +120,48 @@ class Lifetimes:
             starts = {v.vm_start for v in mm.dirty} | _renamed(mm, space)
         mm.dirty.clear()
         space.mark()
-        for start in sorted(starts):
-            self._look_at(space, start, seq, changes)
+        self._look_at(space, sorted(starts), seq, changes)
 
-    def _look_at(self, space: _Space, start: int, seq: int, changes: Changes) -> None:
-        mm, alive = space.mm, space.alive
-        old = alive.get(start)
-        vma = mm.index.starting(start)
-        if vma is None:
+    def _look_at(self, space: _Space, starts: list[int], seq: int, changes: Changes) -> None:
+        """See what begins at each of these addresses now. One loop without helpers: it runs for all that changes."""
+        mm, alive, alike = space.mm, space.alive, self._alike
+        number, starting = mm.number, mm.index.starting
+        start_brk, brk, start_stack = space.start_brk, space.brk, space.start_stack
+        for start in starts:
+            old = alive.get(start)
+            vma = starting(start)
+            if vma is None:
+                if old is not None:
+                    changes += (number, start, 0, b"")
+                    self._write(number, start, old, seq)
+                    del alive[start]
+                continue
+            end = vma.vm_end
+            known = alike.get(vma.attrs)
+            if (
+                known is None
+                or vma.label is not None
+                or (start <= brk and end >= start_brk)
+                or start <= start_stack <= end
+            ):
+                known = self._seen(mm, vma)
             if old is not None:
-                changes += (mm.number, start, 0, b"")
-                self._write(mm.number, start, old, seq)
-                del alive[start]
-            return
-        end = vma.vm_end
-        known = self._alike.get(vma.attrs)
-        if (
-            known is None
-            or vma.label is not None
-            or (start <= space.brk and end >= space.start_brk)
-            or start <= space.start_stack <= end
-        ):
-            known = self._seen(mm, vma)
-        look, facts = known
-        if old is None:
-            changes += (mm.number, start, end, facts)
-        else:
-            same = old[0] == end and old[1] == look
-            if old[0] != end or old[2] != facts:
-                changes += (mm.number, start, end, facts)
-                if same:  # another thing that looks the same
-                    alive[start] = (end, look, facts, old[3])
-            if same:
-                return
-            self._write(mm.number, start, old, seq)
-        alive[start] = (end, look, facts, seq)
+                old_end, old_known, born = old
+                if old_end == end:
+                    if old_known is known or old_known == known:
+                        continue
+                    if old_known[0] == known[0]:  # another thing that looks the same
+                        changes += (number, start, end, known[1])
+                        alive[start] = (end, known, born)
+                        continue
+                if old_end != end or old_known[1] != known[1]:
+                    changes += (number, start, end, known[1])
+                self._write(number, start, old, seq)
+            else:
+                changes += (number, start, end, known[1])
+            alive[start] = (end, known, seq)
 
-    def _seen(self, mm: Mm, vma: Vma) -> tuple[_Look, bytes]:
+    def _seen(self, mm: Mm, vma: Vma) -> _Known:
         """How a VMA looks, and what else it is."""
         attrs = vma.attrs
         file, label = attrs.vm_file, attrs.anon_name or vma.label
@@ -173,7 +187,7 @@ class Lifetimes:
         found = self._numbers.get(key)
         if found is None:
             found = self._numbers[key] = len(self._numbers) + 1
-            self._kinds.append((found, *key))
+            self._kinds += (found, vm_flags, path, name)
         return found
 
     def _end_all(self, number: int, seq: int | None) -> None:
@@ -186,11 +200,15 @@ class Lifetimes:
             self._end_all(number, None)
 
     def _write(self, number: int, start: int, life: _Life, died: int | None) -> None:
-        end, (kind, offset, _, _), _, born = life
+        end, ((kind, offset, _, _), _), born = life
         self._count = n = self._count + 1
-        lived = seq_node(born, died)
-        self._ended.append((lived, n, number, start, end, offset >> 12, kind, born, died))  # pages: fits 63 bits
-        self._pages.append((page_node(start, end), lived, n))
+        last = FOREVER if died is None else died - 1 if died > born else born
+        level = (born ^ last).bit_length()
+        lived = (2 * (born >> level) + 1) << level  # as `seq_node`
+        self._ended += (lived, n, number, start, end, offset >> 12, kind, born, died)  # pages: fits 63 bits
+        first = start >> 12 & PAGES
+        level = (first ^ (end - 1 >> 12 & PAGES)).bit_length()
+        self._pages += ((2 * (first >> level) + 1) << level, lived, n)  # as `page_node`
 
 
 def _renamed(mm: Mm, space: _Space) -> set[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hashlib import blake2b
 from marshal import dumps
 
-from vmastore.events import Event
 from vmastore.replay.lifetimes import Changes
 from vmastore.replay.world import Outcome
 
@@ -18,22 +17,20 @@ class Rolling:
     Two replays of the same events have the same value after event n iff their outcomes are the same
     up to n (but for a collision of 64 bits), so the first event that differs is found by bisection.
 
-    An event that changed nothing, decided nothing and was answered as the trace says adds nothing: what is said
-    of any other one begins with its number.
+    An event that changed nothing, decided nothing and was answered as the trace says adds nothing, and is not given
+    to `add`: what is said of any other one begins with its number.
     """
 
     def __init__(self) -> None:
         self._hash = blake2b(digest_size=8)  # of all facts so far: each value is its digest up to there
         self.value = self._hash.digest()
 
-    def add(self, event: Event, outcome: Outcome, cases: str, changes: Changes) -> bytes:
-        """The value after one more event, 8 bytes.
+    def add(self, outcome: Outcome, cases: str, changes: Changes) -> bytes:
+        """The value after one more event that has something to tell (see above), 8 bytes.
 
         cases: `outcome.cases`. changes: of `Lifetimes.after`.
         """
-        result, errno = outcome.result, outcome.errno
-        if changes or cases or result != event[7] or errno != event[8]:
-            facts = (outcome.seq, outcome.mm, cases, errno, result, outcome.map_count, changes)
-            self._hash.update(dumps(facts, _PLAIN))
-            self.value = self._hash.digest()
+        facts = (outcome.seq, outcome.mm, cases, outcome.errno, outcome.result, outcome.map_count, changes)
+        self._hash.update(dumps(facts, _PLAIN))
+        self.value = self._hash.digest()
         return self.value

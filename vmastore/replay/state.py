@@ -23,6 +23,7 @@ from typing import Any
 from vmastore.mm.guards import Guards
 from vmastore.mm.mm import Config, Env, Mm
 from vmastore.mm.vma import AnonVma, BaseAnon, File, Mempolicy, UffdCtx, Vma
+from vmastore.replay.columns import columns_of
 from vmastore.replay.world import World, config_of
 
 FORMAT = 4
@@ -114,31 +115,23 @@ def encode(world: World) -> bytes:
 def _encode_mm(
     mm: Mm, attrs: _Numbers, anons: _Numbers, chains: _Numbers, bases: _Numbers, columns: _Columns
 ) -> dict[str, Any]:
-    vmas = list(mm.vmas())
-    starts, ends = [v.vm_start for v in vmas], [v.vm_end for v in vmas]
-    bounds = [0] * (2 * len(vmas))  # the hole below each, and its length
-    bounds[0::2] = map(sub, starts, [0, *ends[:-1]])
-    bounds[1::2] = map(sub, ends, starts)
+    vmas = columns_of(mm)
+    bounds = [0] * (2 * len(vmas.starts))  # the hole below each, and its length
+    bounds[0::2] = map(sub, vmas.starts, [0, *vmas.ends[:-1]])
+    bounds[1::2] = map(sub, vmas.ends, vmas.starts)
     columns.add(bounds)
-    columns.add([attrs[v.attrs] for v in vmas])
-    columns.add([0 if v.anon_vma is None else anons[v.anon_vma] for v in vmas])
-    columns.add([0 if not v.chain else _chain_code(v, chains) for v in vmas])
-    columns.add([v.unsure for v in vmas])
+    columns.add(list(map(attrs.__getitem__, vmas.attrs)))
+    columns.add([0 if anon is None else anons[anon] for anon in vmas.anons])
+    columns.add([chain if isinstance(chain, int) else chains[chain] for chain in vmas.chains])
+    columns.add(vmas.unsure)
     pmds = sorted(mm.pmds)
     columns.add([b - a for a, b in zip([0, *pmds], pmds, strict=False)])
     return {
-        "labels": [[n, v.label] for n, v in enumerate(vmas) if v.label is not None],
-        "bases": [[n, bases[v.base]] for n, v in enumerate(vmas) if v.base is not None],
+        "labels": vmas.labels,
+        "bases": [[n, bases[base]] for n, base in vmas.bases],
         "guards": mm.guards.ranges(),
         "values": [getattr(mm, name) for name in MM_VALUES],
     }
-
-
-def _chain_code(vma: Vma, chains: _Numbers) -> int:
-    """1: the VMA's own anon_vma alone; else the chain's number (0 is no chain)."""
-    if len(vma.chain) == 1 and vma.chain[0] is vma.anon_vma:
-        return 1
-    return chains[vma.chain]
 
 
 def _encode_attrs(attrs: _Numbers, files: _Numbers, policies: _Numbers, uffds: _Numbers, columns: _Columns) -> None:

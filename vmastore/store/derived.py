@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -32,26 +31,23 @@ _PAGES = 60_000  # lifetimes: their pages are in no order, so that the more are 
 _BLOCK = 50  # rows a statement
 _SNAPSHOT_BYTES = 4 << 20
 RUN = 500  # events whose hashes are kept in one row
-Rows = list[tuple[Any, ...]]
-Flat = Iterable[Any]  # the values of many rows, one after another
+Flat = list[Any]  # the values of many rows, one after another
 
 
 class ReplayWriter:
     """Collects rows and writes them in batches; an older replay of the same options is replaced.
 
-    Values go to its lists, which `settle` empties when they are long. Three of them are flat, the values of
-    one row behind those of another:
+    Values go to its lists, the values of one row behind those of another; `settle` empties them when they are long:
     outcomes: seq, mm, map_count, kind;
     decisions: seq, n, mm, vm_start, vm_end, kind;
-    rolling (bytes): 8 an event.
-    The others hold a tuple a row:
     vmas: seq_node, n, mm, vm_start, vm_end, pgoff, kind, born_seq, died_seq;
     vma_pages: page_node, and seq_node and n of its row in vmas;
     outcome_kinds: kind, merges, splits, cases, certain, divergence;
     decision_kinds: kind, api, action, case, reason_prev, reason_next, certain;
     vma_kinds: kind, vm_flags, path, name (no two of them alike);
     lost_merges: mm, boundary, seq, left_start, right_end, reason;
-    snapshots: seq, digest, payload.
+    snapshots: seq, digest, payload;
+    rolling (bytes): 8 an event.
 
     `read` packs the events themselves. In a store that cannot be written nothing is kept (`replay` is 0).
 
@@ -79,13 +75,13 @@ class ReplayWriter:
         self.outcomes: list[int] = []
         self.decisions: list[int] = []
         self.rolling = bytearray()
-        self.vmas: Rows = []
-        self.vma_pages: Rows = []
-        self.outcome_kinds: Rows = []
-        self.decision_kinds: Rows = []
-        self.vma_kinds: Rows = []
-        self.lost_merges: Rows = []
-        self.snapshots: Rows = []
+        self.vmas: list[int | None] = []
+        self.vma_pages: list[int] = []
+        self.outcome_kinds: Flat = []
+        self.decision_kinds: Flat = []
+        self.vma_kinds: Flat = []
+        self.lost_merges: Flat = []
+        self.snapshots: Flat = []
 
     def _open(self, trace: int, kernel: str, options: str, engine: str, basis: str) -> None:
         with self.store._write() as connection:
@@ -129,29 +125,32 @@ class ReplayWriter:
 
     def settle(self) -> None:
         """Write the rows if they are many; to be called now and then."""
-        size = sum([len(row[-1]) for row in self.snapshots])
+        size = sum(map(len, self.snapshots[2::3]))
         if len(self.outcomes) // 4 + len(self.decisions) // 6 >= _FLUSH or size >= _SNAPSHOT_BYTES:
             self.flush()
 
     def flush(self, *, last: bool = False) -> None:
-        """Write all rows but the pages of lifetimes, which wait until they are many or the `last` are there."""
-        pages = self.vma_pages if last or len(self.vma_pages) >= _PAGES else []
-        self.vmas.sort()  # by key, as they are stored
-        pages.sort()
+        """Write all rows but the pages of lifetimes, which wait until they are many or the `last` are there.
+
+        Lifetimes go in as they ended, which is nearly as they are stored; their pages are sorted, for which see
+        `_by_node`.
+        """
+        pages = self.vma_pages if last or len(self.vma_pages) >= 3 * _PAGES else []
         runs = self._runs()
-        found: dict[str, Flat] = {
-            "outcome_kind_t": chain.from_iterable(self.outcome_kinds),
-            "decision_kind_t": chain.from_iterable(self.decision_kinds),
-            "vma_kind_t": chain.from_iterable(self.vma_kinds),
-            "outcome_t": self.outcomes,
-            "rolling_t": chain.from_iterable(runs),
-            "decision_t": self.decisions,
-            "vma_t": chain.from_iterable(self.vmas),
-            "vma_page_t": chain.from_iterable(pages),
-            "lost_merge_t": chain.from_iterable(self.lost_merges),
-            "snapshot_t": chain.from_iterable(self.snapshots),
-        }
-        self.write({table: list(values) for table, values in found.items()})
+        self.write(
+            {
+                "outcome_kind_t": self.outcome_kinds,
+                "decision_kind_t": self.decision_kinds,
+                "vma_kind_t": self.vma_kinds,
+                "outcome_t": self.outcomes,
+                "rolling_t": [value for run in runs for value in run],
+                "decision_t": self.decisions,
+                "vma_t": self.vmas,
+                "vma_page_t": _by_node(pages),
+                "lost_merge_t": self.lost_merges,
+                "snapshot_t": self.snapshots,
+            }
+        )
         self._rolled += sum(len(run) // 8 for _, run in runs)
         kinds = (self.outcome_kinds, self.decision_kinds, self.vma_kinds)
         for done in (self.outcomes, self.decisions, self.vmas, pages, *kinds, self.lost_merges, self.snapshots):
@@ -164,15 +163,36 @@ class ReplayWriter:
         values = self.rolling
         return [(self._rolled + at // 8 + 1, bytes(values[at : at + step])) for at in range(0, len(values), step)]
 
-    def write(self, values: dict[str, list[Any]]) -> None:
-        """Write the values of rows, by table, in one transaction."""
-        if self._keeps:
-            with self.store._write() as connection:
-                for table, found in values.items():
-                    _insert(connection, table, self.replay, found)
+    def write(self, values: dict[str, Flat]) -> None:
+        """Write the values of rows, by table, in one transaction. Raises StoreError: the replay is there no more.
+
+        On SQLite no row is held against `replay_t` by itself, which takes a tenth of the time: the transaction is.
+        """
+        if not self._keeps:
+            return
+        with self.store._append() as connection:
+            row = connection.exec_driver_sql("SELECT 1 FROM replay_t WHERE replay=?", (self.replay,)).fetchone()
+            if row is None:
+                raise StoreError(
+                    f"replay {self.replay} was deleted while it was written",
+                    hint="another program has replayed the trace, or deleted it",
+                )
+            for table, found in values.items():
+                _insert(connection, table, self.replay, found)
 
 
-def _insert(connection: Any, table: str, replay: int, values: list[Any]) -> None:
+def _by_node(pages: list[int]) -> list[int]:
+    """Rows of `vma_page_t` by node, those of one node as they came. Nodes fit floats, which are compared fast."""
+    nodes, lived, numbers = pages[0::3], pages[1::3], pages[2::3]
+    keys = list(map(float, nodes))
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    found = [0] * len(pages)
+    for at, column in enumerate((nodes, lived, numbers)):
+        found[at::3] = map(column.__getitem__, order)
+    return found
+
+
+def _insert(connection: Any, table: str, replay: int, values: Flat) -> None:
     """Insert rows of one replay; on SQLite many in a statement, which takes two thirds of the time."""
     width = _WIDTHS[table]
     one = f"({replay},{','.join(['?'] * width)})"
@@ -185,7 +205,7 @@ def _insert(connection: Any, table: str, replay: int, values: list[Any]) -> None
             connection.exec_driver_sql(statement, rows)
 
 
-def rows_of(table: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
+def rows_of(table: str, values: Flat) -> Iterator[tuple[Any, ...]]:
     """The rows of a table (without their replay) of values as `ReplayWriter.write` gets them."""
     width = _WIDTHS[table]
     for at in range(0, len(values), width):

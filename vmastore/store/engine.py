@@ -155,7 +155,7 @@ def make_engine(url: URL) -> Engine:
 
 
 def appender(engine: Engine) -> Engine:
-    """The same engine for transactions that append events: what these refer to is stored in the same loop.
+    """The same engine for transactions that append, and know that what the rows refer to is there.
 
     SQLite does not look each reference up again, which takes a tenth of an insert; `db check` does.
     """

@@ -197,7 +197,7 @@ class Store:
         `expected_version`; StoreError when the key was used for other events, and otherwise.
         """
         try:
-            with Guarded(self.engine, write=True, append=True) as connection:
+            with self._append() as connection:
                 head = appending.head_of(connection, trace)
                 version = head.version
                 if key is not None:
@@ -361,6 +361,10 @@ class Store:
 
     def _write(self) -> Guarded:
         return Guarded(self.engine, write=True)
+
+    def _append(self) -> Guarded:
+        """For rows whose references were looked up or made in the same transaction."""
+        return Guarded(self.engine, write=True, append=True)
 
     def _read(self) -> Guarded:
         return Guarded(self.engine, write=False)
