@@ -21,7 +21,7 @@ from vmastore.mm.unknown import (
     assignments,
     open_bases,
 )
-from vmastore.mm.vma import AnonVma, Vma
+from vmastore.mm.vma import AnonVma, BaseAnon, Vma
 
 
 def state(vma: Vma) -> State:
@@ -92,15 +92,23 @@ def absorb_unsure(survivor: Vma, parts: tuple[Vma, ...]) -> None:
                 break
         else:
             return
-    all_parts = (survivor, *parts)
-    if any(v.anon_vma is not None and not v.unsure for v in all_parts):
-        survivor.unsure, survivor.base = 0, None
-        return
-    bases = [v.base for v in all_parts if v.base is not None]
-    survivor.base = next((b for b in bases if b.written), bases[0] if bases else None)
-    kind = max(v.unsure & UNSURE_KINDS for v in all_parts)
-    if kind and any(v.anon_vma is not None and not v.unsure & UNSURE_KINDS for v in all_parts):
-        kind = 0  # a part of an open base is written, whichever anon_vma it has
-    if kind:
-        kind |= max(v.unsure & UNSURE_PIECE for v in all_parts)
-    survivor.unsure = kind | (UNSURE_BASE if survivor.base is not None else 0)
+    kind = piece = 0
+    settled = False
+    bases: list[BaseAnon] = []
+    for vma in (survivor, *parts):
+        unsure = vma.unsure
+        if vma.anon_vma is not None:
+            if not unsure:
+                survivor.unsure, survivor.base = 0, None
+                return
+            if not unsure & UNSURE_KINDS:
+                settled = True  # a part of an open base is written, whichever anon_vma it has
+        kind = max(kind, unsure & UNSURE_KINDS)
+        piece |= unsure & UNSURE_PIECE
+        if vma.base is not None:
+            bases.append(vma.base)
+    survivor.base = None
+    if bases:
+        survivor.base = next((base for base in bases if base.written), bases[0])
+    unsure = 0 if settled or not kind else kind | piece
+    survivor.unsure = unsure | (UNSURE_BASE if bases else 0)
