@@ -15,7 +15,7 @@ from vmastore.mm.index import BLOCK, SortedIndex, VmaIndex
 from vmastore.mm.vma import AttrsTable, Vma
 
 ATTRS = AttrsTable(0).get(0)
-HEAD, TAIL = Vma(-1, -1, ATTRS), Vma(1 << 65, 1 << 65, ATTRS)
+HEAD, TAIL = Vma(-(1 << 256), -(1 << 256), ATTRS), Vma(1 << 256, 1 << 256, ATTRS)
 
 
 @pytest.mark.parametrize("make", [lambda: VmaIndex(HEAD, TAIL), lambda: SortedIndex(HEAD)])

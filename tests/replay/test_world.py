@@ -144,3 +144,27 @@ def test_strace_of_a_recording_has_no_divergence(corpus: Path, kernel: str, prof
     outcomes = [w.apply(first), *(w.apply(e) for e in events)]
     assert [(o.seq, o.divergence) for o in outcomes if o.divergence] == []
     assert w.env.inferred == 0 and len(outcomes) > 1000
+
+
+@pytest.mark.parametrize("addr", [-1, -2, -P, -2 * P, -(1 << 63), -(1 << 70), (1 << 64) + P, 1 << 70])
+@pytest.mark.parametrize("call", ["fault", "munmap", "mprotect", "madvise", "mlock", "mremap", "mmap"])
+def test_an_address_that_there_cannot_be_harms_nothing(call: str, addr: int) -> None:
+    """A damaged trace may name one below or above all addresses: links and index still show the same VMAs."""
+    more: dict[str, tuple[Any, ...]] = {
+        "fault": ("w", None, "user"),
+        "mprotect": (1,),
+        "madvise": (4,),
+        "mremap": (2 * P, 1, 0),
+        "mmap": (3, 0x32, -1, 0),
+    }
+    w = world()
+    w.apply(event(1, "mmap", (A, 4 * P, 3, 0x32, -1, 0), A))
+    w.apply(event(2, "munmap", (A + P, P)))
+    w.apply(event(3, call, (addr, P, *more.get(call, ())), None, 22))
+    w.apply(event(4, "mmap", (A + 3 * P, P, 1, 0x32, -1, 0), A + 3 * P))
+    w.apply(event(5, "mprotect", (A, P, 1)))
+    mm = w.mm(1)
+    shown = [(v.vm_start, v) for v in mm.vmas()]
+    assert list(mm.index.items()) == shown and len(shown) == mm.map_count
+    assert [v.vm_start for v in mm.vmas() if A <= v.vm_start < A + 4 * P] == [A, A + 2 * P, A + 3 * P]
+    assert mm.head.vm_start == mm.head.vm_end < 0

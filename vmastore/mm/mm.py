@@ -61,6 +61,9 @@ class Env:
         self.faults = "recorded"  # recorded, none, written, untouched: what the trace shows of page faults
 
 
+_FAR = 1 << 256  # where the sentinels are: beyond whatever a damaged trace may give as an address
+
+
 class Mm:
     """struct mm_struct. `head` and `tail` are sentinels, so every VMA has a prev and a next.
 
@@ -108,8 +111,8 @@ class Mm:
         self.exec_rlimits = self.rlimits  # those that exec laid the address space out by
         self.number = number
         none = env.table.get(0)
-        self.head = Vma(-1, -1, none)
-        self.tail = Vma(1 << 65, 1 << 65, none)
+        self.head = Vma(-_FAR, -_FAR, none)
+        self.tail = Vma(_FAR, _FAR, none)
         self.head.prev = self.head
         self.head.next = self.tail
         self.tail.prev = self.head

@@ -15,7 +15,7 @@ def sys_munmap(mm: Mm, addr: int, length: int, *, may_hit_unknown: bool = True) 
     may_hit_unknown: the EINVAL that the kernel answered may come from here: an edge of the range lies in
     a mapping that cannot be split ([vdso], huge pages) and that no event of the trace made.
     """
-    if addr & (PAGE_SIZE - 1) or addr > TASK_SIZE or length > TASK_SIZE - addr:
+    if addr & (PAGE_SIZE - 1) or not 0 <= addr <= TASK_SIZE or length > TASK_SIZE - addr:
         return -EINVAL
     end = addr + ((length + PAGE_SIZE - 1) & PAGE_MASK & U64)
     if end == addr:
