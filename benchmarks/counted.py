@@ -166,7 +166,7 @@ def _importing(path: Path, batch: int = 500) -> Iterator[tuple[Store, Callable[[
 def imports(folder: Path) -> list[Count]:
     """A call costs the same in a long log as in a short one."""
     found = []
-    for threads, most in ((1, 850), (4, 1_060)):
+    for threads, most in ((1, 500), (4, 650)):
         taken = []
         for count in (1_000, 4_000):
             with _importing(_log(folder, count, threads)) as (_, job):
