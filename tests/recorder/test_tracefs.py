@@ -47,7 +47,7 @@ def test_number_and_fields_come_from_where_it_is_mounted(places: tuple[Path, Pat
 
 def test_what_is_not_there_is_said(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is mounted: that it has none of the name; where it is not and may not be: how to mount it."""
-    monkeypatch.setattr(tracefs, "_call", refuse)
+    monkeypatch.setattr(tracefs, "raw_call", refuse)
     with pytest.raises(FileNotFoundError, match="mount -t tracefs"):
         tracefs.tracepoint("sched", "no_such")
     (places[1] / "events").mkdir(parents=True)

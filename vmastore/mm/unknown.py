@@ -23,12 +23,14 @@ def write_open(vma: Vma) -> bool:
     return vma.base is not None and not vma.base.written and vma.anon_vma is None
 
 
-def open_bases(vmas: Sequence[Vma]) -> tuple[list[BaseAnon], list[AnonVma]]:
-    """Of some VMAs: what is open, each once, and the anon_vmas of the others that one written late may have."""
-    bases = list(dict.fromkeys(v.base for v in vmas if v.base is not None))
-    if not any(base.late for base in bases):
-        return bases, []
-    return bases, [v.anon_vma for v in vmas if v.base is None and v.anon_vma is not None and len(v.chain) == 1]
+def open_bases(vmas: Sequence[Vma]) -> list[BaseAnon]:
+    """What is open of some VMAs, each once."""
+    return list(dict.fromkeys(v.base for v in vmas if v.base is not None))
+
+
+def lendable(vmas: Sequence[Vma]) -> list[AnonVma]:
+    """The anon_vmas of those of which nothing is open: a neighbour that was written late may have one of them."""
+    return [v.anon_vma for v in vmas if v.base is None and v.anon_vma is not None and len(v.chain) == 1]
 
 
 def assignments(bases: Sequence[BaseAnon], others: Sequence[AnonVma] = ()) -> Iterator[Assigned]:

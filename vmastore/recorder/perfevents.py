@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from vmastore.recorder.rawcall import raw_call
+
 SOFTWARE, TRACEPOINT = 1, 2  # perf_event_attr.type
 PAGE_FAULTS = 2  # PERF_COUNT_SW_PAGE_FAULTS
 SAMPLE_TID, SAMPLE_TIME, SAMPLE_ADDR, SAMPLE_RAW = 2, 4, 8, 0x400
@@ -61,11 +63,7 @@ def open_event(event: Event, tid: int, cpu: int, watermark: int) -> int:
             event.clock, 0, 0, 0, 0,
         )
     )  # fmt: skip
-    libc = ctypes.CDLL(None, use_errno=True)
-    made = libc.syscall(ctypes.c_long(number), attr, tid, cpu, -1, ctypes.c_ulong(_CLOEXEC))
-    if made < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+    made = raw_call(number, attr, tid, cpu, -1, _CLOEXEC)
     try:
         if event.filter is not None:
             fcntl.ioctl(made, _SET_FILTER, event.filter.encode() + b"\0")
@@ -76,7 +74,7 @@ def open_event(event: Event, tid: int, cpu: int, watermark: int) -> int:
     except OSError:
         os.close(made)
         raise
-    return int(made)
+    return made
 
 
 class Buffer:

@@ -6,13 +6,14 @@ It need not be mounted: who may mount it reads it through a mount of this proces
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from vmastore.recorder.rawcall import raw_call
 
 _PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _COMMAND = f"mount -t tracefs tracefs {_PLACES[0]}"
@@ -32,14 +33,13 @@ class Tracepoint(NamedTuple):
 def tracepoint(system: str, name: str) -> Tracepoint:
     """Looks a tracepoint up. Raises OSError where there is none, or tracefs may not be read."""
     missing: OSError = FileNotFoundError(errno.ENOENT, f"no tracepoint {system}:{name}")
-    mounted = [place for place in _PLACES if os.path.exists(f"{place}/events")]
     for place in _PLACES:
         try:
             return _read(Path(place), system, name)
         except OSError as error:
             if error.errno == errno.EACCES:
                 missing = error
-    if mounted or missing.errno == errno.EACCES:
+    if missing.errno == errno.EACCES or any(os.path.exists(f"{place}/events") for place in _PLACES):
         raise missing
     try:
         with _private_mount() as root:
@@ -61,19 +61,9 @@ def _read(place: Path, system: str, name: str) -> Tracepoint:
 def _private_mount() -> Iterator[Path]:
     """tracefs mounted at no place, read-only, for as long as it is needed. Raises OSError."""
     with contextlib.ExitStack() as opened:
-        context = _call(_FSOPEN, b"tracefs", _CLOEXEC)
+        context = raw_call(_FSOPEN, b"tracefs", _CLOEXEC)
         opened.callback(os.close, context)
-        _call(_FSCONFIG, context, _CREATE, None, None, 0)
-        mount = _call(_FSMOUNT, context, _CLOEXEC, _SAFE)
+        raw_call(_FSCONFIG, context, _CREATE, None, None, 0)
+        mount = raw_call(_FSMOUNT, context, _CLOEXEC, _SAFE)
         opened.callback(os.close, mount)
         yield Path(f"/proc/self/fd/{mount}")
-
-
-def _call(number: int, *args: int | bytes | None) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    words = [ctypes.c_long(word) if isinstance(word, int) else ctypes.c_char_p(word) for word in args]
-    answer = libc.syscall(ctypes.c_long(number), *words)
-    if answer < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return int(answer)

@@ -12,7 +12,7 @@ from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma, VmaAttrs
 from vmastore.replay.maps import letters, observe, vma_name
 from vmastore.replay.world import World
-from vmastore.store.nodes import FOREVER, PAGES
+from vmastore.store.nodes import page_node, seq_node
 
 # calls that make, end or change address spaces besides their own
 _WIDE = frozenset(("fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "release", "ioctl"))
@@ -202,13 +202,9 @@ class Lifetimes:
     def _write(self, number: int, start: int, life: _Life, died: int | None) -> None:
         end, ((kind, offset, _, _), _), born = life
         self._count = n = self._count + 1
-        last = FOREVER if died is None else died - 1 if died > born else born
-        level = (born ^ last).bit_length()
-        lived = (2 * (born >> level) + 1) << level  # as `seq_node`
+        lived = seq_node(born, died)
         self._ended += (lived, n, number, start, end, offset >> 12, kind, born, died)  # pages: fits 63 bits
-        first = start >> 12 & PAGES
-        level = (first ^ (end - 1 >> 12 & PAGES)).bit_length()
-        self._pages += ((2 * (first >> level) + 1) << level, lived, n)  # as `page_node`
+        self._pages += (page_node(start, end), lived, n)
 
 
 def _renamed(mm: Mm, space: _Space) -> set[int]:

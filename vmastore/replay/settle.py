@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from itertools import product
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from vmastore.mm.unknown import (
     Assigned,
     State,
     assignments,
+    lendable,
     open_bases,
 )
 from vmastore.mm.vma import AnonVma, BaseAnon, Vma
@@ -111,8 +112,8 @@ def _trials(world: World, event: Event, before: Mm, outcome: Outcome) -> Iterato
     edges = {edge for at in ranges for edge in at}
     unsure = [v for v in before.vmas() if (v.unsure or v.attrs.open_offset) and _touches(v, [*ranges, *copied])]
     unsure = sorted(unsure, key=lambda v: not {v.vm_start, v.vm_end} & edges)[:_MOST]
-    bases, _ = open_bases(unsure)
-    for assigned in assignments(bases, _around(unsure)):
+    around = lendable([n for v in unsure for n in (v.prev, v, v.next)])
+    for assigned in assignments(open_bases(unsure), around):
         for links in product(*(_links(v, assigned) for v in unsure)):
             for moved in product(*((False, True) if v.attrs.open_offset else (False,) for v in unsure)):
                 starts = [v.vm_start for v in unsure]
@@ -137,11 +138,6 @@ def _try(world: World, event: Event, before: Mm, choice: Choice, left: Open) -> 
     if kept is not None:
         world.mms[event.mm] = kept
     return trial, tried
-
-
-def _around(vmas: Sequence[Vma]) -> list[AnonVma]:
-    """The anon_vmas of what lies beside the VMAs, which one written late may have."""
-    return open_bases([n for v in vmas for n in (v.prev, v, v.next)])[1]
 
 
 def _source(event: Event) -> list[tuple[int, int]]:

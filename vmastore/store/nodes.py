@@ -12,7 +12,7 @@ from __future__ import annotations
 SEQ_LEVELS = 40
 PAGE_LEVELS = 52
 FOREVER = (1 << SEQ_LEVELS) - 1  # the last event of a lifetime that has not ended
-PAGES = (1 << PAGE_LEVELS) - 1  # the last page
+_PAGES = (1 << PAGE_LEVELS) - 1  # the last page
 
 
 def node(first: int, last: int) -> int:
@@ -28,7 +28,7 @@ def seq_node(born: int, died: int | None) -> int:
 
 def page_node(vm_start: int, vm_end: int) -> int:
     """The node of the pages of [vm_start, vm_end), unsigned bytes."""
-    return node(vm_start >> 12 & PAGES, vm_end - 1 >> 12 & PAGES)
+    return node(vm_start >> 12 & _PAGES, vm_end - 1 >> 12 & _PAGES)
 
 
 def holding(column: str, point: str, levels: int) -> str:

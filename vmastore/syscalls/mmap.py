@@ -143,7 +143,7 @@ def do_mmap(mm: Mm, addr: int, length: int, prot: int, flags: int, file: File | 
     addr = placed
     if flags & MAP_FIXED_NOREPLACE:
         taken = mm.find_vma_intersection(addr, addr + length) is not None
-        if taken or (mm.fails(EEXIST) and _has_grown_into(mm, addr + length)):
+        if taken or (mm.fails(EEXIST) and _grow_unseen(mm, addr + length)):
             return -EEXIST
     if flags & MAP_LOCKED and mm.fails(EPERM) and file is None:
         return -EPERM
@@ -166,8 +166,8 @@ def do_mmap(mm: Mm, addr: int, length: int, prot: int, flags: int, file: File | 
     return addr
 
 
-def _has_grown_into(mm: Mm, end: int) -> bool:
-    """Whether the stack above `end` has grown to below it, unseen: the kernel found something there."""
+def _grow_unseen(mm: Mm, end: int) -> bool:
+    """Let the stack above `end`, if one is, grow to below it: the kernel found something there. False: none can."""
     vma = mm.find_vma(end)
     if mm.env.faults == "recorded" or not vma.attrs.vm_flags & VM_GROWSDOWN:
         return False

@@ -12,9 +12,9 @@ from vmastore.importers.strace.scan import Unparsed
 from vmastore.importers.strace.tokens import items_of
 from vmastore.importers.strace.tracker import Handler, Tracker
 from vmastore.importers.strace.values import INT, SIGNED
+from vmastore.mm.flags import PAGE_MASK, PAGE_SIZE
 
 _PART = re.compile(rb"\{iov_base=(?P<addr>\w+), iov_len=(?P<length>\w+)\}\Z")
-_PAGE = 4096
 _OUTER = re.compile(rb"/\* (\d{1,7}) in strace's PID NS \*/")
 
 
@@ -28,8 +28,8 @@ def _process_vm_writev(tracker: Tracker, thread: Thread, call: Called) -> None:
     if target is None or not target.mm:
         return
     for addr, length in _written(call.tokens[3], result.value):
-        start = addr & -_PAGE
-        tracker.fetched(target, call, start, (addr + length - start + _PAGE - 1) & -_PAGE)
+        start = addr & PAGE_MASK
+        tracker.fetched(target, call, start, (addr + length - start + PAGE_SIZE - 1) & PAGE_MASK)
 
 
 def _pid(token: bytes) -> int:

@@ -19,6 +19,7 @@ from vmastore.mm.unknown import (
     Assigned,
     State,
     assignments,
+    lendable,
     open_bases,
 )
 from vmastore.mm.vma import AnonVma, BaseAnon, Vma
@@ -76,7 +77,7 @@ def is_certain(vmas: list[Vma], left: Fits, right: Fits, decide: Callable[..., s
     if len(edges) == 1 and not any(v.unsure for v in vmas):
         return True
     answers: set[str] = set()
-    for assigned in assignments(*open_bases(vmas)):
+    for assigned in assignments(open_bases(vmas), lendable(vmas)):
         for combo in product(*(possible(v, vmas, assigned) for v in vmas)):
             answers.update(decide(*edge, *combo) for edge in edges)
         if len(answers) > 1:

@@ -75,11 +75,15 @@ def mmap_region(
     if nxt.vm_start >= end:
         prev = nxt.prev
     else:
-        if nxt.vm_start < addr and end < nxt.vm_end and file is None and not (late_errno or mm.env.soft_dirty):
-            closed = closes_hole(mm, nxt, addr, end, attrs, API)
-            if closed:
-                free_pgtables(mm, addr, end, addr, end, addr, end)
-                return 0
+        if (
+            nxt.vm_start < addr
+            and end < nxt.vm_end
+            and file is None
+            and not (late_errno or mm.env.soft_dirty)
+            and closes_hole(mm, nxt, addr, end, attrs, API)
+        ):
+            free_pgtables(mm, addr, end, addr, end, addr, end)
+            return 0
         gathered = gather(mm, nxt, addr, end)
         if isinstance(gathered, int):
             return gathered if rules.gather_before_limits else -ENOMEM
