@@ -6,6 +6,8 @@ import pytest
 
 from vmastore.events import Event, FileInfo
 from vmastore.importers.strace import StraceImporter
+from vmastore.importers.strace.filecalls import FILE_CALLS
+from vmastore.importers.strace.remote import REMOTE_CALLS
 
 START = '60 execve("/bin/a", ["a"], 0x7f /* 1 var */) = 0\n'
 
@@ -204,3 +206,15 @@ def test_what_strace_injected_changes_no_table() -> None:
     assert _mapped(OPEN + "close(3) = 0 (INJECTED)\n" + _map("3")) == [1]
     importer, _ = _read('open("/a", O_RDONLY) = 3 (INJECTED)\n')
     assert importer.files == []
+
+
+@pytest.mark.parametrize("arguments", [b"", b"1", b"AT_FDCWD</tmp>", b"1, 2"])
+@pytest.mark.parametrize("call", sorted({*FILE_CALLS, *REMOTE_CALLS, "execve", "execveat"}))
+def test_a_call_with_too_few_arguments_is_an_event_or_a_skip(call: str, arguments: bytes) -> None:
+    """What a damaged line does not show is missed by no handler: the line is accounted for, whatever it answered."""
+    for result in (b"0", b"3", b"-1 EINVAL (Invalid argument)"):
+        importer = StraceImporter(name="x", source="x")
+        importer.feed(b"7 %s(%s) = %s\n" % (call.encode(), arguments, result))
+        importer.finish()
+        account = importer.account
+        assert (account.lines, account.recorded + account.skipped_lines, account.unaccounted) == (1, 1, 0)

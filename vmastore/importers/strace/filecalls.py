@@ -56,8 +56,8 @@ def _open(tracker: Tracker, thread: Thread, call: Called) -> None:
         args = parse(call.name, call.tokens)
     except Unparsed:  # flags of a newer strace: the descriptor matters all the same
         args = (None, b", ".join(call.tokens).decode("utf-8", "backslashreplace"), None, None)
-    if b"AT_FDCWD<" in call.tokens[0]:
-        tracker.folders.shown(thread.pid, thread.mm, call.tokens[0])
+    if b"AT_FDCWD<" in call.first:
+        tracker.folders.shown(thread.pid, thread.mm, call.first)
     if call.name == "creat":
         path, flags = args[0], constants.OPEN["O_WRONLY"] | constants.OPEN["O_CREAT"]
     else:
@@ -72,7 +72,7 @@ def _open(tracker: Tracker, thread: Thread, call: Called) -> None:
 
 def _chdir(tracker: Tracker, thread: Thread, call: Called) -> None:
     if _done(call):
-        token = call.tokens[0]
+        token = call.first
         path = text_of(token) if call.name == "chdir" else tracker.path_of(thread, token)
         tracker.folders.changed(thread.pid, thread.mm, path)
     tracker.event(thread, call, parse(call.name, call.tokens))
@@ -111,7 +111,7 @@ def _ioctl(tracker: Tracker, thread: Thread, call: Called) -> None:
         return
     file = mm = None
     if args[1].startswith("UFFDIO_"):
-        file = _uffd_of(tracker, thread, args[0], call.tokens[0])
+        file = _uffd_of(tracker, thread, args[0], call.first)
         mm = tracker.uffd_mm.get(file or 0)  # what it acts on, whoever inherited it
         mm = mm if mm and tracker.processes.in_use(mm) else None
     tracker.event(thread, call, args, file, mm=mm)
@@ -133,7 +133,7 @@ def _duplicate(tracker: Tracker, thread: Thread, call: Called, args: tuple[Arg, 
     if not _done(call):
         tracker.event(thread, call, args)
         return
-    file = _file_of(tracker, thread, args[0], call.tokens[0])
+    file = _file_of(tracker, thread, args[0], call.first)
     if file is None or call.result.value == args[0]:
         tracker.event(thread, call, args, file)
         return
@@ -189,7 +189,7 @@ def _close_range(tracker: Tracker, thread: Thread, call: Called) -> None:
 
 def _unshare(tracker: Tracker, thread: Thread, call: Called) -> None:
     tracker.event(thread, call, parse(call.name, call.tokens))
-    if _done(call) and (b"CLONE_FILES" in call.tokens[0] or call.tokens[0] == b"0x400"):
+    if _done(call) and (b"CLONE_FILES" in call.first or call.first == b"0x400"):
         tracker.unshare_files(thread)
 
 

@@ -31,6 +31,11 @@ class Called(NamedTuple):
     line: int
     offset: int
 
+    @property
+    def first(self) -> bytes:
+        """Its first argument as printed; empty if the line shows none."""
+        return self.tokens[0] if self.tokens else b""
+
 
 class Opened(NamedTuple):
     """The entry half of a call that makes a thread: the child may be seen before its return."""

@@ -24,7 +24,7 @@ def _process_vm_writev(tracker: Tracker, thread: Thread, call: Called) -> None:
     result = call.result
     if result.errno or result.injected or not result.value or len(call.tokens) < 4:
         return
-    target = tracker.processes.threads.get(_pid(call.tokens[0]))
+    target = tracker.processes.threads.get(_pid(call.first))
     if target is None or not target.mm:
         return
     for addr, length in _written(call.tokens[3], result.value):

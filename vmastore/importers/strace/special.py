@@ -236,10 +236,10 @@ def _dup3(tokens: Tokens) -> Args:
 
 def _fcntl(tokens: Tokens) -> Args:
     fd, cmd = FD[tokens[0]], _named(values.FCNTL, tokens[1])
-    if len(tokens) < 3:
-        return fd, cmd, None
     if cmd == constants.FCNTL["F_SETFD"]:
         return fd, cmd, values.FD_FLAGS[tokens[2]]
+    if len(tokens) < 3:
+        return fd, cmd, None
     return fd, cmd, any_value(bare_name(tokens[2]))
 
 

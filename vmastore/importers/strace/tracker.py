@@ -266,11 +266,11 @@ class Tracker:
 
     def _base(self, thread: Thread, call: Called) -> str | None:
         """What the path of an execveat begins at, "" if that is not known; None: the current folder."""
-        if call.name != "execveat" or b"AT_FDCWD" in call.tokens[0]:
-            if call.name == "execveat" and decoration(call.tokens[0]):
-                self.folders.shown(thread.pid, thread.mm, call.tokens[0])
+        if call.name != "execveat" or b"AT_FDCWD" in call.first:
+            if call.name == "execveat" and decoration(call.first):
+                self.folders.shown(thread.pid, thread.mm, call.first)
             return None
-        return self.path_of(thread, call.tokens[0]) or ""
+        return self.path_of(thread, call.first) or ""
 
     def path_of(self, thread: Thread, token: bytes) -> str | None:
         """The path behind a descriptor, if the log shows it whole."""
