@@ -168,3 +168,14 @@ def test_an_address_that_there_cannot_be_harms_nothing(call: str, addr: int) -> 
     assert list(mm.index.items()) == shown and len(shown) == mm.map_count
     assert [v.vm_start for v in mm.vmas() if A <= v.vm_start < A + 4 * P] == [A, A + 2 * P, A + 3 * P]
     assert mm.head.vm_start == mm.head.vm_end < 0
+
+
+@pytest.mark.parametrize("prot", [1, 3])
+@pytest.mark.parametrize(("call", "more"), [("mlock", ()), ("madvise", (22,))])
+def test_a_damaged_length_takes_no_memory(prot: int, call: str, more: tuple[Any, ...]) -> None:
+    """32 TiB that are said to have been faulted in: the regions of 2 MiB are not noted one by one."""
+    w = world()
+    length = 1 << 45
+    w.apply(event(1, "mmap", (A, length, prot, 0x32, -1, 0), A))
+    w.apply(event(2, call, (A, length, *more), 0))
+    assert len(w.mm(1).pmds) < 10

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from vmastore.mm.flags import TASK_SIZE, VM_MAYBE_GUARD, VM_SOFTDIRTY
+from vmastore.mm.flags import PMD_SIZE, TASK_SIZE, VM_MAYBE_GUARD, VM_SOFTDIRTY
 from vmastore.mm.guards import Guards
 from vmastore.mm.index import VmaIndex
 from vmastore.mm.outcome import Decision
@@ -61,6 +61,7 @@ class Env:
         self.faults = "recorded"  # recorded, none, written, untouched: what the trace shows of page faults
 
 
+MOST_NOTED = 512 << 30  # bytes: which page tables a longer range has got is not noted: no memory holds its pages
 _FAR = 1 << 256  # where the sentinels are: beyond whatever a damaged trace may give as an address
 
 
@@ -342,6 +343,11 @@ class Mm:
         """Note that [start, end) of a VMA was a VMA for a while."""
         if self.dirty is not None:
             self.dirty += vma, Vma(start, start, vma.attrs), Vma(end, end, vma.attrs)
+
+    def note_page_tables(self, start: int, end: int) -> None:
+        """[start, end), not empty, has been faulted in."""
+        if end - start <= MOST_NOTED:
+            self.pmds.update(range(start // PMD_SIZE, (end - 1) // PMD_SIZE + 1))
 
     def clear(self) -> None:
         """Drop every VMA (exit_mmap)."""

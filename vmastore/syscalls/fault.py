@@ -27,7 +27,7 @@ from vmastore.mm.flags import (
     VM_WRITE,
 )
 from vmastore.mm.merge import expand_stack
-from vmastore.mm.mm import Mm
+from vmastore.mm.mm import MOST_NOTED, Mm
 from vmastore.mm.unknown import UNSURE_BASE, UNSURE_FORKED, UNSURE_KINDS, UNSURE_PIECE
 from vmastore.mm.vma import AnonVma, BaseAnon, Vma
 
@@ -188,12 +188,12 @@ def populate_vma(mm: Mm, vma: Vma, start: int, end: int) -> bool:
             return False
     write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE
     if vma.anon_vma is None or vma.unsure:
-        step = PMD_SIZE if not write else end - start
+        step = PMD_SIZE if not write and end - start <= MOST_NOTED else end - start
         addr = start
         while addr < end:
             access_page(mm, vma, addr, write)
             addr = (addr + step) & ~(PMD_SIZE - 1) if step == PMD_SIZE else end
-    mm.pmds.update(range(start // PMD_SIZE, (end - 1) // PMD_SIZE + 1))
+    mm.note_page_tables(start, end)
     return end <= file_end(vma)
 
 

@@ -8,7 +8,6 @@ from errno import EACCES, EAGAIN, EBADF, EFAULT, EINVAL, EIO, ENOMEM, EPERM, ESR
 from vmastore.mm.flags import (
     IN_PAGE,
     PAGE_MASK,
-    PMD_SIZE,
     U64,
     VM_DONTCOPY,
     VM_DONTDUMP,
@@ -270,7 +269,7 @@ def _guard(mm: Mm, vma: Vma, start: int, end: int, *, install: bool) -> int:
     if vma.is_anonymous or not mm.rules.maybe_guard_flag:
         anon_vma_prepare(mm, vma)  # so that fork copies the page tables: without the flag any VMA needs one
     mm.guards.add(start, end)
-    mm.pmds.update(range(start // PMD_SIZE, (end - 1) // PMD_SIZE + 1))
+    mm.note_page_tables(start, end)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import EFAULT, EINVAL, ENOMEM
 
 from vmastore.mm.flags import PMD_SIZE, VM_IO, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
-from vmastore.mm.mm import Mm
+from vmastore.mm.mm import MOST_NOTED, Mm
 from vmastore.mm.vma import Vma
 from vmastore.syscalls.fault import access_page, file_end, may_fault
 
@@ -47,5 +47,5 @@ def _access(mm: Mm, vma: Vma, start: int, end: int, write: bool) -> None:
         addr = start
         while addr < end and (vma.anon_vma is None or vma.unsure):
             access_page(mm, vma, addr, write)
-            addr = (addr + PMD_SIZE) & ~(PMD_SIZE - 1)
-    mm.pmds.update(range(start // PMD_SIZE, (end - 1) // PMD_SIZE + 1))
+            addr = (addr + PMD_SIZE) & ~(PMD_SIZE - 1) if end - start <= MOST_NOTED else end
+    mm.note_page_tables(start, end)
