@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vmastore.cli.common import JsonOption, KernelOption, NlOption, StoreOption, echo, emit_rows, open_existing
+from vmastore.cli.common import (
+    JsonOption,
+    KernelOption,
+    NlOption,
+    StoreOption,
+    echo,
+    emit_rows,
+    open_existing,
+    store_place,
+)
 from vmastore.errors import InputError
 
 if TYPE_CHECKING:
-    from vmastore.store import Store
     from vmastore.store.moments import AsOf
+    from vmastore.store.readable import Readable
 
 
 _DERIVED = re.compile(r"\b(outcomes|decisions|vmas|lost_merges)\b", re.I)
@@ -61,25 +70,28 @@ def sql(
 
     Example: vmastore sql who -p trace=app -p addr=0x7f0000001000
     """
+    from vmastore.store import open_readable, saved
     from vmastore.store import query as run
-    from vmastore.store import saved
 
     if schema:
         _schema()
         return
-    asked = None if list_all or forget is not None else (_text(query, file), _params(param))
-    with open_existing(store) as opened:
-        if list_all:
+    if list_all:
+        with open_readable(store_place(store)) as opened:
             rows = ((n, q.question, " ".join(q.parameters)) for n, q in saved.queries(opened).items())
             emit_rows(("name", "question", "parameters"), rows, as_json=as_json, nl=nl)
-            return
-        if asked is None:
-            saved.forget(opened, forget or "")
-            return
+        return
+    if forget is not None:
+        with open_existing(store) as written:
+            saved.forget(written, forget)
+        return
+    asked = _text(query, file), _params(param)
+    if save is not None:
+        with open_existing(store) as written:
+            saved.save(written, save, _query(written, *asked)[0])
+        return
+    with open_readable(store_place(store)) as opened:
         text, params = _query(opened, *asked)
-        if save is not None:
-            saved.save(opened, save, text)
-            return
         if show:
             echo(text)
             return
@@ -101,7 +113,7 @@ def sql(
             emit_rows(columns, _printable(found), as_json=as_json, nl=nl, table=table)
 
 
-def _query(store: Store, text: str, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _query(store: Readable, text: str, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """(the SELECT, its parameters) of a text that may be a saved query's name."""
     from vmastore.store import saved
 
@@ -111,7 +123,7 @@ def _query(store: Store, text: str, params: dict[str, Any]) -> tuple[str, dict[s
     return found.sql, saved.complete(store, found, params)
 
 
-def _warn(store: Store, text: str) -> None:
+def _warn(store: Readable, text: str) -> None:
     """Say what derived data of the store is stale, if the query may see it."""
     from vmastore.cli.common import note
     from vmastore.store.resolve import stale

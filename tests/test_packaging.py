@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vmastore.store.migrate import HEAD
+from vmastore.version import SCHEMA
 
 ROOT = Path(__file__).parent.parent
 
@@ -88,7 +88,7 @@ def test_the_wheel_works_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert run(vmastore, "sql", "SELECT 1 AS one", cwd=tmp_path).stdout == "one\n1\n"
     assert run(vmastore, "verify", "x", cwd=tmp_path).returncode == 0
-    assert run(binaries / "python", "-c", _MIGRATED, cwd=tmp_path).stdout == f"{HEAD}\n"
+    assert run(binaries / "python", "-c", _MIGRATED, cwd=tmp_path).stdout == f"{SCHEMA}\n"
     missing = "import importlib.util as u; print(u.find_spec('cli'), u.find_spec('migrations'))"
     assert run(binaries / "python", "-c", missing, cwd=tmp_path).stdout == "None None\n"
     if shutil.which("strace"):

@@ -1,8 +1,9 @@
-"""The version of vmastore, and of the engine that decides outcomes."""
+"""The version of vmastore, of its store, and of the engine that decides outcomes."""
 
 from functools import cache
 
 VERSION = "0.1.0"
+SCHEMA = "0008"  # the newest revision of migrations/versions
 
 _DECIDE = ("mm", "syscalls", "replay")
 

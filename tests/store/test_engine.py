@@ -12,7 +12,7 @@ import pytest
 from vmastore.errors import StoreError
 from vmastore.events.types import TraceHeader
 from vmastore.store import open_store
-from vmastore.store.engine import frozen, read_only_uri
+from vmastore.store.sqlite import frozen, read_only_uri
 
 HEADER = TraceHeader("one", "test", "jsonl")
 
@@ -28,7 +28,7 @@ def place(tmp_path: Path) -> Path:
 @pytest.fixture
 def locked(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, where the file system lets nothing be written (root may write what modes forbid)."""
-    monkeypatch.setattr("vmastore.store.engine.os.access", lambda path, mode: False)
+    monkeypatch.setattr("vmastore.store.sqlite.os.access", lambda path, mode: False)
     return place
 
 

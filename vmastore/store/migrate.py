@@ -12,17 +12,17 @@ from sqlalchemy import Connection, Engine, inspect, text
 from vmastore.errors import StoreError
 from vmastore.store import postgresql
 from vmastore.store.backup import back_up
-from vmastore.store.engine import APPLICATION_ID, named, reader
+from vmastore.store.engine import named, reader
 from vmastore.store.fresh import make_tables
 from vmastore.store.pgfunctions import dropping, functions
 from vmastore.store.schema import metadata
+from vmastore.store.sqlite import APPLICATION_ID
 from vmastore.store.views import VIEWS
-from vmastore.version import VERSION
+from vmastore.version import SCHEMA, VERSION
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0008"
 # alembic is imported where it works: what only reads a store does not pay for it
 _FOLDERS = ("_migrations", "../migrations")  # in a wheel, in a checkout
 
@@ -41,7 +41,7 @@ def config(connection: Connection | None = None) -> Config:
 
 def head() -> str:
     """The newest revision that this vmastore knows (a test holds it to the migrations)."""
-    return HEAD
+    return SCHEMA
 
 
 def current(engine: Engine) -> str | None:

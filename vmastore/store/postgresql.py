@@ -9,9 +9,9 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.engine import URL
 
 from vmastore.errors import StoreError
+from vmastore.store.sqlite import BUSY_SECONDS
 from vmastore.store.views import View
 
-BUSY_SECONDS = 30
 _LOCK = 0x766D6173  # of the writers, within the database
 
 

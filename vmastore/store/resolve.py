@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vmastore.errors import StoreError
-from vmastore.store.store import Store
+from vmastore.store.readable import Readable
 from vmastore.version import engine
 
 
@@ -103,12 +103,11 @@ def stale_reason(made_by: str, events: int, head: int) -> str | None:
     return None if events == head else f"it covers {events} of {head} events"
 
 
-def stale(store: Store) -> list[tuple[str, str, str]]:
+def stale(store: Readable) -> list[tuple[str, str, str]]:
     """(trace, rule set, why) of every stored replay that is not to be used."""
-    with store._read() as connection:
-        rows = connection.exec_driver_sql(
-            "SELECT t.name, r.kernel, r.engine, r.events, t.head_seq FROM replay_t r"
-            " JOIN trace_t t ON t.trace = r.trace ORDER BY r.replay"
-        ).fetchall()
+    rows = store.rows(
+        "SELECT t.name, r.kernel, r.engine, r.events, t.head_seq FROM replay_t r"
+        " JOIN trace_t t ON t.trace = r.trace ORDER BY r.replay"
+    )
     found = ((row[0], row[1], stale_reason(*row[2:])) for row in rows)
     return [(trace, kernel, why) for trace, kernel, why in found if why is not None]

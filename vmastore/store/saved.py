@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from vmastore.errors import StoreError
 from vmastore.store.library import LIBRARY, Query
+from vmastore.store.readable import Readable
 from vmastore.store.sql import check
-from vmastore.store.store import Store
+
+if TYPE_CHECKING:
+    from vmastore.store.store import Store
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 
@@ -36,22 +40,21 @@ def forget(store: Store, name: str) -> None:
             raise StoreError(f"the store has no query {name!r}", hint="`vmastore sql --list` lists them")
 
 
-def queries(store: Store) -> dict[str, Query]:
+def queries(store: Readable) -> dict[str, Query]:
     """All saved queries by name: the store's own, then the shipped ones."""
-    with store._read() as connection:
-        rows = connection.exec_driver_sql("SELECT name, sql FROM query_t ORDER BY name").fetchall()
-    own = {row[0]: Query("(saved in this store)", row[1]) for row in rows}
+    rows = store.rows("SELECT name, sql FROM query_t ORDER BY name")
+    own = {name: Query("(saved in this store)", sql) for name, sql in rows}
     return own | {name: _spelled(store, query) for name, query in LIBRARY.items() if name not in own}
 
 
-def _spelled(store: Store, query: Query) -> Query:
+def _spelled(store: Readable, query: Query) -> Query:
     """A shipped query as the store's database understands it."""
-    if store.engine.dialect.name == "postgresql" and query.postgresql is not None:
+    if store.dialect == "postgresql" and query.postgresql is not None:
         return query._replace(sql=query.postgresql)
     return query
 
 
-def find(store: Store, name: str) -> Query:
+def find(store: Readable, name: str) -> Query:
     """A saved query. Raises StoreError."""
     found = queries(store).get(name)
     if found is None:
@@ -59,11 +62,11 @@ def find(store: Store, name: str) -> Query:
     return found
 
 
-def complete(store: Store, query: Query, params: dict[str, object]) -> dict[str, object]:
+def complete(store: Readable, query: Query, params: dict[str, object]) -> dict[str, object]:
     """The parameters of a query with its defaults; `trace` where the store has just one. Raises StoreError."""
     given = {**query.defaults, **params}
     if "trace" in query.parameters and "trace" not in given:
-        names = [info.header.name for info in store.traces()]
+        names = [name for (name,) in store.rows("SELECT name FROM trace_t ORDER BY trace")]
         if len(names) != 1:
             raise StoreError("which trace? give -p trace=NAME", hint=f"the store has {len(names)}: `vmastore traces`")
         given["trace"] = names[0]

@@ -9,11 +9,10 @@ from functools import partial
 from typing import Any
 
 from vmastore.errors import StoreError
-from vmastore.store import pgquery
-from vmastore.store.engine import BUSY_SECONDS, read_only_uri, register
 from vmastore.store.moments import AsOf, alive, expand
+from vmastore.store.readable import Readable, StoreFile
 from vmastore.store.resolve import Resolver
-from vmastore.store.store import Store
+from vmastore.store.sqlite import BUSY_SECONDS, read_only_uri, register
 
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 _PRAGMAS = {"table_info", "table_list", "table_xinfo", "index_list", "database_list", "compile_options"}
@@ -21,7 +20,7 @@ _STEPS = 10_000  # virtual machine steps between two looks at the clock
 
 
 def query(
-    store: Store,
+    store: Readable,
     sql: str,
     params: Mapping[str, Any] | None = None,
     *,
@@ -33,7 +32,9 @@ def query(
     as_of: `vmas` shows the VMAs alive at that moment alone.
     """
     expanded = expand(sql)
-    if store.engine.dialect.name == "postgresql":
+    if not isinstance(store, StoreFile) and store.dialect == "postgresql":
+        from vmastore.store import pgquery
+
         return pgquery.query(store, sql, params or {}, timeout=timeout, as_of=as_of)
     resolver = Resolver(lambda: _open(store))
     connection = _open(store)
@@ -61,9 +62,11 @@ class _Unknown(dict[str, Any]):
         return None
 
 
-def check(store: Store, sql: str) -> None:
+def check(store: Readable, sql: str) -> None:
     """Refuse a text that is no SELECT on this store, without running it. Raises StoreError."""
-    if store.engine.dialect.name == "postgresql":
+    if not isinstance(store, StoreFile) and store.dialect == "postgresql":
+        from vmastore.store import pgquery
+
         expand(sql)
         pgquery.check(store, sql)
         return
@@ -72,17 +75,17 @@ def check(store: Store, sql: str) -> None:
         raise StoreError("the statement gives no rows", hint="`vmastore sql` reads only: write a SELECT")
 
 
-def connect(store: Store, timeout: float | None = None) -> sqlite3.Connection:
+def connect(store: Readable, timeout: float | None = None) -> sqlite3.Connection:
     """A connection that can only read. Raises StoreError for other databases than SQLite."""
     connection = _open(store)
     _restrict(connection, timeout)
     return connection
 
 
-def _open(store: Store) -> sqlite3.Connection:
-    if store.engine.dialect.name != "sqlite" or not store.engine.url.database:
+def _open(store: Readable) -> sqlite3.Connection:
+    if not store.file:
         raise StoreError("read-only SQL needs a SQLite store", hint="use the database's own client")
-    uri = read_only_uri(store.engine.url.database)
+    uri = read_only_uri(store.file)
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
     register(connection)
     return connection

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from vmastore.errors import StoreError
-from vmastore.store.engine import register
 from vmastore.store.sql import authorize
+from vmastore.store.sqlite import register
 from vmastore.store.views import VIEWS
 
 _VMAS = next(view for view in VIEWS if view.name == "vmas")

@@ -17,13 +17,14 @@ from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.events.upcasters import Step, steps_from
 from vmastore.store import appending, chunks, migrate
-from vmastore.store.engine import check_file, make_engine, named, scan, stamp, to_url, writable
+from vmastore.store.engine import make_engine, named, scan, to_url
 from vmastore.store.files import read_files, write_files
 from vmastore.store.guard import Guarded, explain
 from vmastore.store.postgresql import analyze, read_only
 from vmastore.store.reading import SELECT, event_chunks
 from vmastore.store.rows import Names, Tasks
 from vmastore.store.seals import seal_header
+from vmastore.store.sqlite import check_file, stamp, writable
 
 BATCH = 5_000  # events a transaction
 
@@ -94,6 +95,21 @@ class Store:
             return read_only(self.engine)
         place = self.engine.url.database
         return self.engine.dialect.name == "sqlite" and place not in (None, ":memory:") and not writable(str(place))
+
+    @property
+    def dialect(self) -> str:
+        """sqlite or postgresql: SQLAlchemy's name of the database."""
+        return self.engine.dialect.name
+
+    @property
+    def file(self) -> str | None:
+        """The SQLite database's file; None in a server."""
+        return self.engine.url.database if self.dialect == "sqlite" else None
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT of the store's own."""
+        with self._read() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(sql, tuple(params))]
 
     @property
     def place(self) -> str:

@@ -10,8 +10,9 @@ from sqlalchemy.exc import DatabaseError
 
 from vmastore.errors import StoreError
 from vmastore.store import migrate
-from vmastore.store.engine import check_file, make_engine, to_url
+from vmastore.store.engine import make_engine, to_url
 from vmastore.store.guard import explain
+from vmastore.store.sqlite import check_file
 
 
 def schema_of(place: str | Path) -> str | None:
