@@ -23,6 +23,7 @@ _COMPILED = (
     "vmastore/replay/lifetimes.py",
     "vmastore/replay/maps.py",
     "vmastore/replay/rolling.py",
+    "vmastore/replay/state.py",
     "vmastore/store/nodes.py",
 )
 # mypyc cannot compile a subclass of AssertionError

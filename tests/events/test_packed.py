@@ -64,6 +64,16 @@ def test_recordings_come_out_as_they_went_in(path: Path) -> None:
         observed = {event.seq: pack_maps(event.args)[2] for event in events if event.call == "maps"}
         packed = pack(events)
         assert exactly(unpack(packed, observed.__getitem__)) == exactly(events)
+        low, high = events[0].seq + len(events) // 3, events[-1].seq - len(events) // 4
+        asked: list[int] = []
+
+        def payload(seq: int) -> bytes | None:
+            asked.append(seq)  # noqa: B023
+            return observed[seq]  # noqa: B023
+
+        part = [event for event in events if low <= event.seq <= high]
+        assert exactly(unpack(packed, payload, low, high)) == exactly(part)
+        assert asked == [event.seq for event in part if event.call == "maps"]
 
 
 def test_a_long_run_takes_few_bytes() -> None:

@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
-from itertools import accumulate, pairwise, repeat
+from itertools import accumulate, islice, pairwise, repeat
 from typing import Any
 
 from vmastore.events.codec import pack_maps, unpack_maps
@@ -70,8 +70,10 @@ def pack(events: Sequence[Event]) -> bytes:
     return b"".join((len(text).to_bytes(_HEAD, "little"), text, *columns.parts))
 
 
-def unpack(packed: bytes, maps_payload: Callable[[int], bytes | None]) -> list[Event]:
-    """The events. maps_payload: the observed lines of a `maps` event by its number.
+def unpack(
+    packed: bytes, maps_payload: Callable[[int], bytes | None], low: int = 0, high: int = 1 << 62
+) -> list[Event]:
+    """The events with numbers from low to high. maps_payload: the observed lines of a `maps` event by its number.
 
     Raises ValueError, KeyError, IndexError, TypeError or StopIteration where these are no packed events.
     """
@@ -86,39 +88,35 @@ def unpack(packed: bytes, maps_payload: Callable[[int], bytes | None]) -> list[E
     sites: list[str] = head["sites"]
     seqs = range(first, first + count)
     kinds = [(call, [next(columns) for _ in range(n)]) for call, n in head["kinds"]]
-    args = _arguments(kinds, order, seqs, maps_payload)
+    args = _arguments(kinds, order)
+    start, stop = max(low - first, 0), min(high - first + 1, count)
+    for kind, (call, _) in enumerate(kinds):
+        if call == "maps":
+            for at in range(start, stop):
+                if order[at] == kind:
+                    args[at] = unpack_maps(list(args[at]), maps_payload(seqs[at]))
     calls = map([call for call, _ in kinds].__getitem__, order)
     fields = zip(
         seqs, mms, pids, tids, times, calls, args, results, errnos, files, map(bool, injected),
         (None if place is None else sites[place] for place in places) if sites else repeat(None, count),
         lines, offsets, strict=True,
     )  # fmt: skip
-    return list(map(_event, fields))
+    if start == 0 and stop == count:
+        return list(map(_event, fields))
+    return list(map(_event, islice(fields, start, stop)))
 
 
 def _all(column: Iterable[Any]) -> list[Any]:
     return column if isinstance(column, list) else list(column)
 
 
-def _arguments(
-    kinds: list[tuple[str, list[Iterable[Any]]]],
-    order: list[int],
-    seqs: range,
-    maps_payload: Callable[[int], bytes | None],
-) -> list[tuple[Any, ...]]:
-    """The arguments of each event. order: the kind (a call and how many arguments it has) of each."""
+def _arguments(kinds: list[tuple[str, list[Iterable[Any]]]], order: list[int]) -> list[tuple[Any, ...]]:
+    """The stored arguments of each event. order: the kind (a call and how many arguments it has) of each."""
     ours = [zip(*columns, strict=False) if columns else repeat(()) for _, columns in kinds]
     if len(ours) == 1:
-        args: list[tuple[Any, ...]] = [given for given, _ in zip(ours[0], order, strict=False)]
-    else:
-        following = [iter(rows).__next__ for rows in ours]
-        args = [following[kind]() for kind in order]
-    for kind, (call, _) in enumerate(kinds):
-        if call == "maps":
-            for at, own in enumerate(order):
-                if own == kind:
-                    args[at] = unpack_maps(list(args[at]), maps_payload(seqs[at]))
-    return args
+        return [given for given, _ in zip(ours[0], order, strict=False)]
+    following = [iter(rows).__next__ for rows in ours]
+    return [following[kind]() for kind in order]
 
 
 class _Packed:

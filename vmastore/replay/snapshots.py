@@ -76,13 +76,15 @@ class Snapshots:
     def take(self, seq: int, world: World) -> SnapshotRow:
         """The snapshot of `world` after event `seq`."""
         raw = encode(world)
-        return SnapshotRow(seq, self._digest(seq, raw), zlib.compress(raw, _LEVEL))
+        head = event_hash(self.store, self.trace, seq)
+        return SnapshotRow(seq, self._digest(seq, head, raw), zlib.compress(raw, _LEVEL))
 
-    def _digest(self, seq: int, raw: bytes) -> bytes:
+    def _digest(self, seq: int, head: bytes, raw: bytes) -> bytes:
+        """What binds a state to the events up to `seq`, the last of which has `head` for its chain hash."""
         digest = blake2b(digest_size=16)
         for part in (self.kernel, self.options, engine(), self.basis, str(seq)):
             digest.update(part.encode() + b"\0")
-        digest.update(event_hash(self.store, self.trace, seq))
+        digest.update(head)
         digest.update(raw)
         return digest.digest()
 
@@ -92,10 +94,11 @@ class Snapshots:
         One that is not sound is passed over with a message; `mend` makes it again.
         """
         while self.replay is not None and seq > 0:
-            row = nearest(self.store, self.replay, seq)
-            if row is None:
+            found = nearest(self.store, self.trace, self.replay, seq)
+            if found is None:
                 return 0
-            raw = self._checked(row)
+            row, head = found
+            raw = self._checked(row, head)
             if raw is not None:
                 decode(raw, world)
                 return row.seq
@@ -108,12 +111,12 @@ class Snapshots:
             seq = row.seq - 1
         return 0
 
-    def _checked(self, row: SnapshotRow) -> bytes | None:
+    def _checked(self, row: SnapshotRow, head: bytes) -> bytes | None:
         try:
             raw = zlib.decompress(row.payload)
         except zlib.error:
             return None
-        return raw if self._digest(row.seq, raw) == row.digest else None
+        return raw if self._digest(row.seq, head, raw) == row.digest else None
 
     def mend(self, seq: int, world: World) -> None:
         """Make the snapshot after event `seq` again, if the store can be written."""

@@ -13,17 +13,15 @@ from __future__ import annotations
 import json
 import sys
 from array import array
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import fields
 from itertools import accumulate
 from operator import sub
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from vmastore.mm.guards import Guards
 from vmastore.mm.mm import Config, Env, Mm
-from vmastore.mm.vma import AnonVma, BaseAnon, File, Mempolicy, UffdCtx, Vma
-from vmastore.replay.columns import columns_of
+from vmastore.mm.vma import AnonVma, BaseAnon, File, Mempolicy, UffdCtx, VmaAttrs
+from vmastore.replay.columns import Chain, columns_of, vmas_of
 from vmastore.replay.world import World, config_of
 
 FORMAT = 4
@@ -47,16 +45,33 @@ MM_STRUCTURE = frozenset(
 _MM_NAMES: tuple[str, ...] = getattr(Mm, "__slots__", None) or Mm.__mypyc_attrs__  # type: ignore[attr-defined]
 MM_VALUES = tuple(sorted(set(_MM_NAMES) - MM_STRUCTURE))
 FILE_VALUES = ("file", "kind", "path", "dev", "inode", "readable", "writable", "size", "flags")
-_WIDTHS = ((1 << 8, "B"), (1 << 16, "H"), (1 << 32, "I"), (1 << 64, "Q"))
+_WIDTHS = ((1 << 16, "H"), (1 << 32, "I"), (1 << 64, "Q"))
 
 
-class _Numbers(defaultdict[Any, int]):
+_T = TypeVar("_T")
+
+
+class _Numbers(Generic[_T]):
     """Numbers things in the order in which they are first seen, from `first` on."""
 
-    def __init__(self, first: int = 0, seen: Iterable[Any] = ()) -> None:
-        super().__init__(lambda: first + len(self))
-        for thing in seen:
-            self[thing]
+    def __init__(self, first: int = 0) -> None:
+        self.first = first
+        self.known: dict[_T, int] = {}
+
+    def of(self, thing: _T) -> int:
+        """The number of a thing, which gets one if it has none."""
+        found = self.known.get(thing)
+        if found is None:
+            found = self.known[thing] = self.first + len(self.known)
+        return found
+
+    def of_all(self, things: list[_T]) -> list[int]:
+        """The number of each of many, few of which are new."""
+        known = self.known
+        for thing in dict.fromkeys(things):
+            if thing not in known:
+                known[thing] = self.first + len(known)
+        return [known[thing] for thing in things]
 
 
 class _Columns:
@@ -67,84 +82,104 @@ class _Columns:
         self.parts: list[bytes] = []
 
     def add(self, values: list[int]) -> None:
-        top = max(values, default=0)
-        code = next(code for limit, code in _WIDTHS if top < limit)
-        column = array(code, values)
-        if sys.byteorder == "big":
-            column.byteswap()
+        try:
+            code, part = "B", bytes(values)  # as most columns are
+        except ValueError:
+            code, part = _wide(values)
         self.spec.append((code, len(values)))
-        self.parts.append(column.tobytes())
+        self.parts.append(part)
+
+
+def _wide(values: list[int]) -> tuple[str, bytes]:
+    """A column of numbers some of which need more than 8 bits."""
+    top = max(values)
+    code = next(code for limit, code in _WIDTHS if top < limit)
+    column = array(code, values)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return code, column.tobytes()
+
+
+class _Seen:
+    """What the VMAs of all address spaces refer to, numbered."""
+
+    def __init__(self) -> None:
+        self.attrs: _Numbers[VmaAttrs] = _Numbers()
+        self.anons: _Numbers[AnonVma] = _Numbers(1)
+        self.chains: _Numbers[Chain] = _Numbers(2)
+        self.bases: _Numbers[BaseAnon] = _Numbers()
+        self.files: _Numbers[File] = _Numbers(1)
+        self.policies: _Numbers[Mempolicy] = _Numbers(1)
+        self.uffds: _Numbers[UffdCtx] = _Numbers(1)
 
 
 def encode(world: World) -> bytes:
     """The state of `world` after the last event applied."""
-    attrs, anons, chains, bases = _Numbers(), _Numbers(1), _Numbers(2), _Numbers()
+    seen = _Seen()
     columns = _Columns()
-    spaces = [_encode_mm(mm, attrs, anons, chains, bases, columns) for mm in world.mms.values()]
-    files, policies, uffds = _Numbers(1), _Numbers(1), _Numbers(1)
-    _encode_attrs(attrs, files, policies, uffds, columns)
-    chain_rows = [[anons[a] for a in c] for c in chains]
-    parents: list[int] = []
-    for anon in _closure(anons):
-        parents.append(0 if anon.parent is anon else anons[anon.parent])
+    spaces = [_encode_mm(mm, seen, columns) for mm in world.mms.values()]
+    _encode_attrs(seen, columns)
+    anons, uffds = seen.anons, seen.uffds
+    chain_rows = [[anons.of(a) for a in c] for c in seen.chains.known]
+    parents = [0 if anon.parent is anon else anons.of(anon.parent) for anon in _closure(anons)]
     columns.add(parents)
-    forked = [uffds[ctx] for ctx in world.env.forked_uffds]
+    forked = [uffds.of(ctx) for ctx in world.env.forked_uffds]
     for ctx in world.env.uffds.values():
-        uffds[ctx]
+        uffds.of(ctx)
     head = {
         "format": FORMAT,
         "mms": spaces,
         "chains": chain_rows,
-        "policies": [list(p) for p in policies],
-        "uffds": [[c.file, c.features, c.mm, c.released] for c in uffds],
+        "policies": [list(p) for p in seen.policies.known],
+        "uffds": [[c.file, c.features, c.mm, c.released] for c in uffds.known],
         "uffds_forked": forked,
-        "uffd_of": [[file, uffds[ctx]] for file, ctx in world.env.uffds.items()],
+        "uffd_of": [[file, uffds.of(ctx)] for file, ctx in world.env.uffds.items()],
         "env": [world.env.zero_dev, world.env.inferred],
         "config": _changed_config(world),
         "limits": world.limits.state(world.mms),
-        "bases": [b.written | b.own << 1 | b.late << 2 | b.lent << 3 for b in bases],
+        "bases": [b.written | b.own << 1 | b.late << 2 | b.lent << 3 for b in seen.bases.known],
         "begun": sorted(world.begun),
         "oops": world.oops,
-        **_encode_files(world, files),
+        **_encode_files(world, seen.files),
         "columns": columns.spec,
     }
     text = json.dumps(head, sort_keys=True, separators=(",", ":")).encode()
     return b"".join((len(text).to_bytes(4, "little"), text, *columns.parts))
 
 
-def _encode_mm(
-    mm: Mm, attrs: _Numbers, anons: _Numbers, chains: _Numbers, bases: _Numbers, columns: _Columns
-) -> dict[str, Any]:
+def _encode_mm(mm: Mm, seen: _Seen, columns: _Columns) -> dict[str, Any]:
     vmas = columns_of(mm)
     bounds = [0] * (2 * len(vmas.starts))  # the hole below each, and its length
     bounds[0::2] = map(sub, vmas.starts, [0, *vmas.ends[:-1]])
     bounds[1::2] = map(sub, vmas.ends, vmas.starts)
     columns.add(bounds)
-    columns.add(list(map(attrs.__getitem__, vmas.attrs)))
-    columns.add([0 if anon is None else anons[anon] for anon in vmas.anons])
-    columns.add([chain if isinstance(chain, int) else chains[chain] for chain in vmas.chains])
+    columns.add(seen.attrs.of_all(vmas.attrs))
+    anons, chains = seen.anons, seen.chains
+    columns.add([0 if anon is None else anons.of(anon) for anon in vmas.anons])
+    columns.add([chain if isinstance(chain, int) else chains.of(chain) for chain in vmas.chains])
     columns.add(vmas.unsure)
     pmds = sorted(mm.pmds)
-    columns.add([b - a for a, b in zip([0, *pmds], pmds, strict=False)])
+    columns.add(list(map(sub, pmds, [0, *pmds[:-1]])))
     return {
         "labels": vmas.labels,
-        "bases": [[n, bases[base]] for n, base in vmas.bases],
+        "bases": [[n, seen.bases.of(base)] for n, base in vmas.bases],
         "guards": mm.guards.ranges(),
         "values": [getattr(mm, name) for name in MM_VALUES],
     }
 
 
-def _encode_attrs(attrs: _Numbers, files: _Numbers, policies: _Numbers, uffds: _Numbers, columns: _Columns) -> None:
-    names = _Numbers(1)
-    rows = list(attrs)
+def _encode_attrs(seen: _Seen, columns: _Columns) -> None:
+    files, policies, uffds = seen.files, seen.policies, seen.uffds
+    names: _Numbers[str] = _Numbers(1)
+    rows = list(seen.attrs.known)
     columns.add([a.vm_flags for a in rows])
-    columns.add([0 if a.vm_file is None else files[a.vm_file] for a in rows])
-    columns.add([0 if a.vm_policy is None else policies[a.vm_policy] for a in rows])
-    columns.add([0 if a.uffd is None else uffds[a.uffd] for a in rows])
-    columns.add([0 if a.anon_name is None else names[a.anon_name] for a in rows])
+    columns.add([0 if a.vm_file is None else files.of(a.vm_file) for a in rows])
+    columns.add([0 if a.vm_policy is None else policies.of(a.vm_policy) for a in rows])
+    columns.add([0 if a.uffd is None else uffds.of(a.uffd) for a in rows])
+    columns.add([0 if a.anon_name is None else names.of(a.anon_name) for a in rows])
     columns.add([_zigzag(a.delta) for a in rows])
     columns.add([_zigzag(a.anon_delta) for a in rows])
-    text = json.dumps(list(names)).encode()
+    text = json.dumps(list(names.known)).encode()
     columns.add(list(text))
 
 
@@ -156,28 +191,28 @@ def _unzigzag(value: int) -> int:
     return -(value + 1 >> 1) if value & 1 else value >> 1
 
 
-def _closure(anons: _Numbers) -> Iterable[AnonVma]:
+def _closure(anons: _Numbers[AnonVma]) -> list[AnonVma]:
     """Every numbered anon_vma and its ancestors, which get numbers as they are met."""
-    known = list(anons)
+    known = list(anons.known)
     for anon in known:
-        if anon.parent not in anons:
-            anons[anon.parent]
+        if anon.parent not in anons.known:
+            anons.of(anon.parent)
             known.append(anon.parent)
     return known
 
 
-def _encode_files(world: World, files: _Numbers) -> dict[str, Any]:
+def _encode_files(world: World, files: _Numbers[File]) -> dict[str, Any]:
     """Files that something refers to, in full; of the others, only that the world has made them."""
     for file in world.images.values():
-        files[file]
+        files.of(file)
     made: list[list[int] | int] = []
     for number, file in world.files.items():
-        if file not in files and _content(world.make_file(number)) == _content(file):
+        if file not in files.known and _content(world.make_file(number)) == _content(file):
             made.append(number)
         else:
-            made.append([number, files[file]])
-    images = [[*identity, files[file]] for identity, file in world.images.items()]
-    return {"files": [_content(f) for f in files], "made": made, "images": images}
+            made.append([number, files.of(file)])
+    images = [[*identity, files.of(file)] for identity, file in world.images.items()]
+    return {"files": [_content(f) for f in files.known], "made": made, "images": images}
 
 
 def _content(file: File) -> list[Any]:
@@ -205,7 +240,7 @@ def decode(data: bytes, world: World) -> World:
     policies = [Mempolicy(*row) for row in head["policies"]]
     attrs = _decode_attrs(world.env, [take() for _ in range(8)], files, policies, uffds)
     anons = _decode_anons(take())
-    chains = [tuple(anons[n] for n in row) for row in head["chains"]]
+    chains = [tuple([anons[n - 1] for n in row]) for row in head["chains"]]
     bases = [BaseAnon(*(bool(bits & bit) for bit in (1, 2, 4, 8))) for bits in head["bases"]]
     world.begun.update(head["begun"])
     for space, own in zip(head["mms"], raw, strict=True):
@@ -226,7 +261,7 @@ def decode(data: bytes, world: World) -> World:
     return world
 
 
-def _read_columns(data: bytes, at: int, spec: list[tuple[str, int]]) -> list[list[int]]:
+def _read_columns(data: bytes, at: int, spec: list[Any]) -> list[list[int]]:
     found = []
     for code, count in spec:
         column = array(code)
@@ -254,28 +289,31 @@ def _make_uffd(file: int, features: int, mm: int, released: bool) -> UffdCtx:
 
 def _decode_attrs(
     env: Env, columns: list[list[int]], files: list[File], policies: list[Mempolicy], uffds: list[UffdCtx]
-) -> list[Any]:
+) -> list[VmaAttrs]:
     *numbers, text = columns
-    get = env.table.get
-    file_of, policy_of, uffd_of = [None, *files], [None, *policies], [None, *uffds]
-    name_of = [None, *json.loads(bytes(text))]
+    table = env.table
+    file_of: list[File | None] = [None, *files]
+    policy_of: list[Mempolicy | None] = [None, *policies]
+    uffd_of: list[UffdCtx | None] = [None, *uffds]
+    name_of: list[str | None] = [None, *json.loads(bytes(text))]
     return [
-        get(flags, file_of[f], policy_of[p], uffd_of[u], name_of[n], _unzigzag(d), _unzigzag(a))
+        table.get(flags, file_of[f], policy_of[p], uffd_of[u], name_of[n], _unzigzag(d), _unzigzag(a))
         for flags, f, p, u, n, d, a in zip(*numbers, strict=True)
     ]
 
 
-def _decode_anons(parents: list[int]) -> list[Any]:
-    """anon_vmas by number (0: none); a parent may come after its child in the list."""
-    anons: list[Any] = [None, *(AnonVma() for _ in parents)]
-    for number, parent in enumerate(parents, 1):
-        if parent:
-            anons[number].parent = anons[parent]
-    for anon in anons[1:]:
-        root = anon
-        while root.parent is not root:
-            root = root.parent
-        anon.root = root
+def _decode_anons(parents: list[int]) -> list[AnonVma]:
+    """anon_vmas by number, less one; a parent may come after its child in the list."""
+    anons = [AnonVma() for _ in parents]
+    if any(parents):
+        for anon, parent in zip(anons, parents, strict=True):
+            if parent:
+                anon.parent = anons[parent - 1]
+        for anon in anons:
+            root = anon
+            while root.parent is not root:
+                root = root.parent
+            anon.root = root
     return anons
 
 
@@ -283,9 +321,9 @@ def _decode_mm(
     world: World,
     space: dict[str, Any],
     columns: list[list[int]],
-    attrs: list[Any],
-    anons: list[Any],
-    chains: list[Any],
+    attrs: list[VmaAttrs],
+    anons: list[AnonVma],
+    chains: list[Chain],
     bases: list[BaseAnon],
 ) -> Mm:
     bounds, attr_of, anon_of, chain_of, unsure, pmds = columns
@@ -294,14 +332,7 @@ def _decode_mm(
     for name, value in values.items():
         setattr(mm, name, value)
     edges = list(accumulate(bounds))
-    attributes = map(attrs.__getitem__, attr_of)
-    if any(anon_of) or any(chain_of):
-        own = [(anon,) for anon in anons]  # the chain of its own anon_vma alone
-        many = [(), (), *chains]
-        chained = [own[n] if kind == 1 else many[kind] for n, kind in zip(anon_of, chain_of, strict=True)]
-        vmas = list(map(Vma, edges[0::2], edges[1::2], attributes, map(anons.__getitem__, anon_of), chained))
-    else:
-        vmas = list(map(Vma, edges[0::2], edges[1::2], attributes))
+    vmas = vmas_of(edges, [attrs[n] for n in attr_of], anon_of, chain_of, anons, chains)
     world.env.open_offsets |= any(a.open_offset for a in attrs)
     if any(unsure):
         for vma, doubt in zip(vmas, unsure, strict=True):

@@ -59,9 +59,14 @@ def chunks(connection: Connection, trace: int, start: int = 1, stop: int = 1 << 
 
 
 def load(
-    connection: Connection, trace: int, chunk: Chunk, maps_payload: Callable[[int], bytes | None]
+    connection: Connection,
+    trace: int,
+    chunk: Chunk,
+    maps_payload: Callable[[int], bytes | None],
+    low: int = 0,
+    high: int = 1 << 62,
 ) -> list[Event] | None:
-    """Its events; None: it is damaged."""
+    """Its events from low to high; None: it is damaged."""
     row = connection.exec_driver_sql(_PAYLOAD, (trace, chunk.first)).fetchone()
     if row is None:
         return None
@@ -69,10 +74,11 @@ def load(
         packed = zlib.decompress(row[1])
         if digest(chunk.first, chunk.last, chunk.head, packed) != bytes(row[0]):
             return None
-        events = unpack(packed, maps_payload)
+        low, high = max(low, chunk.first), min(high, chunk.last)
+        events = unpack(packed, maps_payload, low, high)
     except _BROKEN:
         return None
-    return events if len(events) == chunk.last - chunk.first + 1 and events[0].seq == chunk.first else None
+    return events if len(events) == high - low + 1 and events[0].seq == low else None
 
 
 def read(
@@ -90,7 +96,7 @@ def read(
         low, high = max(at, chunk.first), min(stop, chunk.last)
         if not chunk.sound or high - low < LEAST:
             continue
-        events = load(connection, trace, chunk, maps_payload)
+        events = load(connection, trace, chunk, maps_payload, low, high)
         if events is None:
             log.warning(
                 "events %d to %d of trace %d: their chunk is damaged, so their rows are read", low, high, trace
@@ -98,7 +104,7 @@ def read(
             continue
         if at < low:
             yield from rows(at, low - 1)
-        yield events[low - chunk.first : high - chunk.first + 1]
+        yield events
         at = high + 1
     if at <= stop:
         yield from rows(at, stop)

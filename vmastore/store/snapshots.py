@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vmastore.errors import StoreError
+from vmastore.store.engine import run
 from vmastore.store.nodes import SEQ_LEVELS, holding
 from vmastore.store.store import Store
 
@@ -40,14 +41,17 @@ def find_replay(store: Store, trace: int, kernel: str, options: str) -> ReplayIn
     return None if row is None else ReplayInfo(*row)
 
 
-def nearest(store: Store, replay: int, seq: int) -> SnapshotRow | None:
-    """The last snapshot of a replay after event `seq` or an earlier one."""
+_NEAREST = (
+    "SELECT s.seq, s.digest, s.payload, e.hash FROM snapshot_t s LEFT JOIN event_t e ON e.trace=? AND e.seq=s.seq"
+    " WHERE s.replay=? AND s.seq<=? ORDER BY s.seq DESC LIMIT 1"
+)
+
+
+def nearest(store: Store, trace: int, replay: int, seq: int) -> tuple[SnapshotRow, bytes] | None:
+    """The last snapshot of a replay of a trace after event `seq` or an earlier one, and `event_hash` of its event."""
     with store._read() as connection:
-        row = connection.exec_driver_sql(
-            "SELECT seq, digest, payload FROM snapshot_t WHERE replay=? AND seq<=? ORDER BY seq DESC LIMIT 1",
-            (replay, seq),
-        ).fetchone()
-    return None if row is None else SnapshotRow(row[0], bytes(row[1]), bytes(row[2]))
+        row = run(connection, _NEAREST, (trace, replay, seq)).fetchone()
+    return None if row is None else (SnapshotRow(row[0], bytes(row[1]), bytes(row[2])), bytes(row[3] or b""))
 
 
 def places(store: Store, replay: int) -> list[tuple[int, int]]:

@@ -73,6 +73,7 @@ class States:
         self.side = side
         self.snapshots = Snapshots(trace, side.rules, side.key)
         self.loaded = 0
+        self.last: World | None = None
         number = self.snapshots.replay
         self.events = [] if number is None else [seq for seq, _ in places(trace.store, number)]
 
@@ -87,10 +88,14 @@ class States:
         return world
 
     def holds(self, judge: Judge, seq: int) -> bool:
-        """Whether a property holds after event `seq`."""
+        """Whether a property holds after event `seq`. `last` is where it did not, the last time."""
         world = self.at(seq)
         found = judge.holds(world, seq)
-        world.close()
+        done: World | None = world
+        if not found:
+            done, self.last = self.last, world
+        if done is not None:
+            done.close()
         return found
 
 
@@ -123,6 +128,8 @@ def search(trace: StoredTrace, side: Side, judge: Judge, last: int) -> Searched 
             else:
                 low = middle
         stop = points[high] if high < len(points) else last
-        found = flips(states.at(points[low]), trace.events(points[low] + 1, stop), judge, after=points[low])
+        world = states.last  # after points[low]: the last event looked at after which it did not hold
+        assert world is not None
+        found = flips(world, trace.events(points[low] + 1, stop), judge, after=points[low])
         flip = next(flip for flip in found if flip.holds)
     return Searched(flip, states.loaded, flip.event.seq - points[low])
