@@ -11,7 +11,7 @@ from vmastore.conform.kernel import BASE, PAGE, Kernel, arena
 from vmastore.errors import RuleError
 from vmastore.events import Event, TraceHeader
 from vmastore.mm.rules import RuleSet, preset, resolve
-from vmastore.replay.inferred import prepare
+from vmastore.replay.inferred import NEEDS_RANGE, prepare
 from vmastore.replay.world import World
 
 P = PAGE
@@ -95,7 +95,8 @@ def test_what_an_unknown_range_must_have_held(row: tuple[str, set[int], str, lis
     result = 0 if call != "mremap" else done[4] or (AWAY if done[3] else done[0])
     world = World(TraceHeader("t", "t", "strace"), [], preset("6.12"))
     mm = world.mm(1)
-    prepare(mm, _event(1, call, done, result, 0))
+    if call in NEEDS_RANGE:
+        prepare(mm, _event(1, call, done, result, 0))
     mapped = {(a - BASE) // P for v in mm.vmas() for a in range(v.vm_start, v.vm_end, P)}
     assert mapped == inferred
     assert all(v.unsure for v in mm.vmas())

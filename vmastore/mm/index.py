@@ -168,9 +168,13 @@ class VmaIndex:
             self.floor(vma.vm_start)
         at, place = self._at, self._place
         if place:  # what comes next is mostly done to the one below
-            place = self._place = place - 1
-            self._near = self._vmas[at][place]
-            self._drop(at, place + 1, count)
+            vmas = self._vmas[at]
+            self._place = place - 1
+            self._near = vmas[place - 1]
+            if count == 1:
+                del vmas[place], self._starts[at][place]
+            else:
+                self._drop(at, place, count)
         else:
             self._near = None
             self._drop(at, 0, count)

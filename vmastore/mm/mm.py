@@ -351,8 +351,9 @@ class Mm:
 
     def clear(self) -> None:
         """Drop every VMA (exit_mmap)."""
-        for vma in list(self.vmas()):
-            self.remove(vma)
+        if self.dirty is not None:
+            self.dirty.extend(self.vmas())
+        self.close()
         self.pmds.clear()
         self.guards = Guards()
 

@@ -12,7 +12,7 @@ from vmastore.syscalls import uapi
 from vmastore.syscalls.common import page_align
 from vmastore.syscalls.fault import grow_stack
 
-_NEEDS_RANGE = {"mprotect", "pkey_mprotect", "mlock", "mlock2", "munlock", "madvise", "mseal", "mremap"}
+NEEDS_RANGE = {"mprotect", "pkey_mprotect", "mlock", "mlock2", "munlock", "madvise", "mseal", "mremap"}
 _NOTHING = {"none", "gap"}  # codes of reasons: no VMA is known to touch the range
 
 
@@ -21,14 +21,13 @@ def prepare(mm: Mm, event: Event) -> None:
 
     munmap succeeds over holes, so it infers nothing; nor does an mremap that did not need its whole source.
     Below a VMA that grows downwards, faults that the trace does not show made it grow.
+    Assumes: a call of NEEDS_RANGE.
     """
-    args = event.args
-    if event.call not in _NEEDS_RANGE or not isinstance(args[0], int):
+    first, length = event.args[:2]
+    if not isinstance(first, int) or _is_mapped(mm, first, length):
         return
-    if _is_mapped(mm, args[0], args[1]):
-        return
-    start = args[0] & -PAGE_SIZE
-    end = start + page_align(event.args[1] + (event.args[0] - start))
+    start = first & -PAGE_SIZE
+    end = start + page_align(length + (first - start))
     if event.call == "mremap":
         start, end = _mremap_source(mm, start, end, event)
     elif event.call in ("mprotect", "pkey_mprotect") and event.args[2] & uapi.PROT_GROWSDOWN:
@@ -41,7 +40,7 @@ def prepare(mm: Mm, event: Event) -> None:
 
 def _is_mapped(mm: Mm, start: int, length: int) -> bool:
     """Whether VMAs without a hole hold all of [start, start+length): the call itself will look up the first."""
-    vma = mm.find_vma(start)
+    vma = mm.index.find(start)
     if length < 0 or vma.vm_start > start:
         return False
     end = start + length

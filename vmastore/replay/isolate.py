@@ -17,7 +17,7 @@ from vmastore.mm.flags import PAGE_SIZE
 from vmastore.mm.mm import DEFAULT_MAX_MAP_COUNT, Mm
 from vmastore.mm.rules import RuleSet
 from vmastore.mm.vma import Vma
-from vmastore.replay.inferred import prepare
+from vmastore.replay.inferred import NEEDS_RANGE, prepare
 from vmastore.replay.memory import MemoryTrace, numbered
 from vmastore.replay.ranges import spans
 from vmastore.replay.resync import clone_mm
@@ -249,7 +249,8 @@ def _infer(mm: Mm, event: Event) -> list[tuple[int, int]]:
     if event.errno or event.result is None or event.injected:
         return []
     kept, mm.dirty = mm.dirty, []
-    prepare(mm, event)
+    if event.call in NEEDS_RANGE:
+        prepare(mm, event)
     made, mm.dirty = mm.dirty, kept
     return [(vma.vm_start, vma.vm_end) for vma in made]
 

@@ -13,7 +13,7 @@ from vmastore.mm.rules import RuleSet
 from vmastore.mm.vma import File
 from vmastore.replay.baseline import Identity, load
 from vmastore.replay.calls import HANDLERS
-from vmastore.replay.inferred import below_heap, prepare
+from vmastore.replay.inferred import NEEDS_RANGE, below_heap, prepare
 from vmastore.replay.limits import Limits
 
 _CONFIG_INTS = ("max_map_count", "overcommit_memory", "mmap_min_addr", "stack_guard_gap")
@@ -181,7 +181,7 @@ class World:
             mm.observed = errno != 0
         else:
             mm.observed = True
-            if not mm.complete or self.env.faults != "recorded":
+            if not (mm.complete and self.env.faults == "recorded") and call in NEEDS_RANGE:
                 prepare(mm, event)
         try:
             got = handler(self, mm, event)

@@ -114,8 +114,10 @@ def mmap_plain(mm: Mm, addr: int, length: int, prot: int, flags: int, offset: in
     error = mmap_region(mm.vmi, addr, length, vm_flags, None, addr >> PAGE_SHIFT)
     if error:
         return error
-    if mm.env.faults != "recorded":
-        _faults(mm, addr, length, vm_flags, flags)
+    if vm_flags & VM_WRITE and mm.env.faults != "recorded":
+        vma = mm.index.find(addr)
+        if vma.anon_vma is None:
+            becomes_writable(mm, vma)
     return addr
 
 

@@ -58,7 +58,6 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
             return -ENOMEM
     if mm.env.seals_first and _sealed(vma, end):
         return -EPERM
-    prev = vma if start > vma.vm_start else vma.prev
     overcommit = mm.expect_errno == ENOMEM and mm.observed and covered(mm, start, end)
     plain = pkey == -1 and not mm.persona and not mm.mdwe
     while True:
@@ -69,6 +68,7 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
         if new & ~(new >> 4) & VM_ACCESS_FLAGS:
             return -EACCES
         if new != old or old & VM_SEALED:
+            prev = vma if start > vma.vm_start else vma.prev
             fixed = _fixup(mm, prev, vma, start, end if end < vma.vm_end else vma.vm_end, new, overcommit)
             if isinstance(fixed, int):
                 return fixed
@@ -76,7 +76,7 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
         start = vma.vm_end
         if start >= end:
             return 0
-        prev, vma = vma, vma.next
+        vma = vma.next
         if vma.vm_start != start:
             return -ENOMEM
 

@@ -14,6 +14,7 @@ from vmastore.mm.flags import VM_HUGETLB, VM_LOCKED_MASK, VM_SEALED, VM_SPECIAL
 from vmastore.mm.merge.certainty import Fits, absorb_unsure, is_certain, pattern
 from vmastore.mm.merge.existing import dup_anon_vma, sticky_bits
 from vmastore.mm.merge.predicates import (
+    ALWAYS,
     CLOSE,
     EXPAND_ONLY,
     GAP,
@@ -29,7 +30,7 @@ from vmastore.mm.merge.unmap import API as UNMAP
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.rules import RuleSet
-from vmastore.mm.unknown import State
+from vmastore.mm.unknown import UNSURE_PIECE, State
 from vmastore.mm.vma import Vma, VmaAttrs
 
 _LONG_WAY = VM_SPECIAL | VM_HUGETLB | VM_SEALED | VM_LOCKED_MASK
@@ -93,26 +94,41 @@ def vma_merge_new_range(
     return survivor, why_prev, why_next, certain
 
 
-def closes_hole(mm: Mm, vma: Vma, start: int, end: int, attrs: VmaAttrs, api: str) -> bool:
+def closes_hole(mm: Mm, vma: Vma, start: int, end: int, attrs: VmaAttrs, api: str, next_first: bool) -> bool:
     """Whether [start, end), unmapped out of the middle of vma, merges with both halves: vma is then whole again.
 
     What is decided is noted here, as if vma had been split twice and merged again (case 1). Halves are alike in all
-    that counts, so one answer holds for both; where anything else has a say (a close hook, what the trace leaves
-    open, the map limit), the answer is no, and the long way is gone.
+    that counts, so one answer holds for both; where anything else has a say (a close hook, an open base or offset,
+    the map limit), the answer is no, and the long way is gone.
     """
     if attrs.compat is not vma.attrs.compat or attrs.vm_flags & _LONG_WAY or attrs.close:
         return False
-    if vma.unsure or mm.env.open_offsets or mm.map_count >= mm.config.max_map_count:
+    if vma.base is not None or mm.env.open_offsets or mm.map_count >= mm.config.max_map_count:
         return False
     if neighbour_reason(mm, vma, attrs, None, 0, True) is not None:
         return False
+    certain = True
+    if vma.unsure:
+        vma.unsure |= UNSURE_PIECE
+        certain = _halves_certain(mm, vma, next_first)
     low, high = vma.vm_start, vma.vm_end
     note = mm.decisions.append
     note(new(Decision, (UNMAP, "split", low, high, "below", None, None, None, 0, start, True)))
     note(new(Decision, (UNMAP, "split", start, high, "above", None, None, None, 0, end, True)))
-    note(new(Decision, (api, "merge", start, end, "1", None, None, (low, high), 1, 0, True)))
+    note(new(Decision, (api, "merge", start, end, "1", None, None, (low, high), 1, 0, certain)))
     mm.touch_within(vma, start, end)
     return True
+
+
+def _halves_certain(mm: Mm, vma: Vma, next_first: bool) -> bool:
+    """Whether a new range between two halves of an unsure VMA merges with both, whatever state they are in."""
+    key = ALWAYS, ALWAYS, pattern(vma, vma, vma), next_first
+    known = mm.env.judged.get(key)
+    if known is None:
+        other = Vma(vma.vm_end, vma.vm_end, vma.attrs, vma.anon_vma, vma.chain)  # two, which may differ
+        other.unsure = vma.unsure
+        known = mm.env.judged[key] = _tried(mm.rules, vma, other, None, ALWAYS, ALWAYS, next_first)
+    return known
 
 
 def _source(mm: Mm, prev: Vma, copied: Vma) -> State:

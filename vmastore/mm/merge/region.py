@@ -80,7 +80,7 @@ def mmap_region(
             and end < nxt.vm_end
             and file is None
             and not (late_errno or mm.env.soft_dirty)
-            and closes_hole(mm, nxt, addr, end, attrs, API)
+            and closes_hole(mm, nxt, addr, end, attrs, API, not rules.mmap_merge_new_range)
         ):
             free_pgtables(mm, addr, end, addr, end, addr, end)
             return 0
