@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,7 +49,7 @@ def _told(events: Iterable[Any], what: str, total: int | None) -> Iterator[Any]:
             yield event
 
 
-def _told_lists(batches: Iterable[list[Any]], what: str) -> Iterator[list[Any]]:
+def _told_lists(batches: Iterable[Sequence[Any]], what: str) -> Iterator[Sequence[Any]]:
     done = 0
     with meter(what) as tick:
         for batch in batches:
@@ -69,7 +69,7 @@ class CountedReader:
         """The reader's events, in order."""
         return iter(counted(self._reader.events(), self._what))
 
-    def batches(self) -> Iterator[list[Any]]:
+    def batches(self) -> Iterator[Sequence[Any]]:
         """The same in lists."""
         from vmastore.importers.beside import lists
 

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import counted
 from benchmarks.counted import PROBES, Count
 from vmastore.events import Event
+from vmastore.events.brief import Given
 from vmastore.importers.strace.reader import StraceReader
 from vmastore.replay.lifetimes import Lifetimes
 from vmastore.replay.snapshots import Snapshots
@@ -83,12 +84,12 @@ def test_an_import_that_looks_back_is_caught(tmp_path: Path, monkeypatch: pytest
     """A reader that looks through all earlier events at one event in ten."""
     batches = StraceReader.batches
 
-    def looking(self: StraceReader) -> Iterable[list[Event]]:
+    def looking(self: StraceReader) -> Iterable[Sequence[Given]]:
         seen: list[int] = []
         for batch in batches(self):
             for event in batch:
-                assert event.seq % 10 or not any(seq == -1 for seq in seen)
-                seen.append(event.seq)
+                assert event[0] % 10 or not any(seq == -1 for seq in seen)
+                seen.append(event[0])
             yield batch
 
     monkeypatch.setattr(StraceReader, "batches", looking)

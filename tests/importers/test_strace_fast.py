@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from vmastore.events import Event
+from vmastore.events.brief import whole
+from vmastore.events.codec import encode_args
 from vmastore.importers.base import Skip
 from vmastore.importers.strace import StraceImporter
 from vmastore.importers.strace.fast import FastPath
@@ -71,6 +73,15 @@ TRICKY = {
     "another thread": b"6 munmap(0x1000, 4096) = 0",
     "a comm": b"5<a b> munmap(0x1000, 4096) = 0",
     "an exit half of another call": b"5 <... mmap resumed>) = 0",
+    "a comment that does not end": b"5 munmap(0x1000 /* ), 4096) = 0",
+    "a parenthesis in a comment": b"5 munmap(0x1000 /* ) */, 4096) = 0",
+    "an argument named": b"5 munmap(addr=0x1000, len=4096) = 0",
+    "a failure": b"5 munmap(0x1000, 4096) = -1 EINVAL (Invalid argument)",
+    "an address of 64 bits": b"5 mmap(NULL, 4096, PROT_READ, 0x22, -1, 0) = 0xffffffffff600000",
+    "four arguments": b"5 mremap(0x1000, 4096, 8192, MREMAP_MAYMOVE) = 0x7000",
+    "four arguments, the fifth looked at": b"5 mremap(0x1000, 4096, 4096, MREMAP_MAYMOVE|MREMAP_DONTUNMAP) = 0x7000",
+    "one argument": b"5 brk(0x7000) = 0x7000",
+    "one argument too many": b"5 brk(0x7000, 1) = 0x7000",
     "huge number": b"5 munmap(0x1000, 99999999999999999999999) = 0",
     "huge result": b"5 munmap(0x1000, 4096) = 99999999999999999999999",
     "injected": b"5 munmap(0x1000, 4096) = 0 (INJECTED)",
@@ -124,6 +135,26 @@ def test_halves_of_several_threads(prefix: str, shape: str) -> None:
     general = _outcome(lines, _general)
     assert _outcome(lines, lambda importer, lines: importer.feed_batch(lines)) == general
     assert _outcome(lines, _one_by_one) == general
+
+
+@pytest.mark.parametrize("behind", [b"(", b"(0x1000, 4096) = 0", b" ", b")"])
+def test_what_stands_behind_a_second_half_known_by_heart(behind: bytes) -> None:
+    """A line that only begins like one that repeats itself is read for itself."""
+    entry, rest = HALVES["all arguments in the entry half"]
+    lines = [b"5 munmap(0x3000, 4096) = 0"]
+    for last in (b"", b"", behind, b""):
+        lines += [b"5 " + entry, b"5 " + rest + last]
+    assert _outcome(lines, lambda importer, lines: importer.feed_batch(lines)) == _outcome(lines, _general)
+
+
+@pytest.mark.parametrize("path", LOGS, ids=[path.name.partition(".")[0] for path in LOGS])
+def test_briefs_have_the_text_that_is_stored(path: Path) -> None:
+    """What a Brief says of its arguments is the array that the codec makes of them."""
+    importer = StraceImporter(name="t", source="t")
+    given = importer.feed_briefs(_lines(path))
+    for brief, event in zip(given, whole(given), strict=True):
+        if not isinstance(brief, Event):
+            assert f"[{brief[6]}{brief[7].text}" == encode_args(event.args)
 
 
 @pytest.mark.parametrize("last", [b"<0.0000", b"<unfinished ...>f1", b"<", b"<0.1> ", b"<0.1>>", b"<0,1>"])

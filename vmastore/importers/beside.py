@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Protocol
 
+from vmastore.events.brief import Given, whole
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip, TraceReader
 
@@ -62,7 +63,7 @@ class Started:
     def __init__(self, reader: TraceReader) -> None:
         self._reader = reader
         self._batches = lists(reader)
-        self._first = next((batch for batch in self._batches if batch), [])
+        self._first: Sequence[Given] = next((batch for batch in self._batches if batch), [])
 
     @property
     def header(self) -> TraceHeader:
@@ -80,16 +81,16 @@ class Started:
 
     def events(self) -> Iterator[Event]:
         """All events, in order. To be called once."""
-        return chain.from_iterable(self.batches())
+        return chain.from_iterable(map(whole, self.batches()))
 
-    def batches(self) -> Iterator[list[Event]]:
-        """The same in lists. To be called instead, once."""
+    def batches(self) -> Iterator[Sequence[Given]]:
+        """The same in lists, as they are read. To be called instead, once."""
         return chain([self._first], self._batches)
 
 
-def lists(reader: TraceReader) -> Iterator[list[Event]]:
-    """A reader's events in lists, as it gives them."""
-    batches: Callable[[], Iterator[list[Event]]] | None = getattr(reader, "batches", None)
+def lists(reader: TraceReader) -> Iterator[Sequence[Given]]:
+    """A reader's events in lists, as it gives them: for a store, which takes Briefs too."""
+    batches: Callable[[], Iterator[Sequence[Given]]] | None = getattr(reader, "batches", None)
     return pieces(reader.events()) if batches is None else batches()
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from operator import attrgetter
+from operator import itemgetter
 from typing import Protocol
 
+from vmastore.events.brief import Given, whole
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip, TraceReader
 from vmastore.importers.beside import EXECS
@@ -15,7 +16,7 @@ from vmastore.importers.images import FOUND, Images
 from vmastore.importers.strace import StraceImporter, StraceReader
 from vmastore.importers.strace.folders import Folders
 
-_call = attrgetter("call")
+_call = itemgetter(5)  # of an Event and of a Brief
 
 
 class _Importing(Protocol):
@@ -28,7 +29,7 @@ class _Importing(Protocol):
 class LogReader(TraceReader, _Importing, Protocol):
     """A log of strace, read or followed."""
 
-    def batches(self) -> Iterator[list[Event]]: ...
+    def batches(self) -> Iterator[Sequence[Given]]: ...
 
 
 def images_of(reader: _Importing, programs: Sequence[str], logs: Sequence[str]) -> Images:
@@ -79,10 +80,10 @@ class FoundReader:
 
     def events(self) -> Iterator[Event]:
         """All events, in order. To be called once."""
-        return chain.from_iterable(self.batches())
+        return chain.from_iterable(map(whole, self.batches()))
 
-    def batches(self) -> Iterator[list[Event]]:
-        """The same in lists. To be called instead, once."""
+    def batches(self) -> Iterator[Sequence[Given]]:
+        """The same in lists, as they are read. To be called instead, once."""
         images, seq, shifted = self._images, 0, 0
         given = 0  # by the log
         for events in self.reader.batches():
@@ -91,7 +92,7 @@ class FoundReader:
                 seq += len(events)
                 yield events
                 continue
-            passed = [*chain.from_iterable(map(images.step, events))]
+            passed = [*chain.from_iterable(map(images.step, whole(events)))]
             yield [event._replace(seq=number) for number, event in enumerate(passed, seq + 1)]
             seq += len(passed)
             if not images.holding:

@@ -13,7 +13,7 @@ from vmastore.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from vmastore.events.types import Event
+    from vmastore.events.brief import Given
     from vmastore.importers.base import TraceReader
     from vmastore.importers.beside import Stage
     from vmastore.importers.found import LogReader
@@ -93,7 +93,7 @@ def followed_key(path: str, beside: Beside) -> str:
 
 def followed(
     path: str, wait: Callable[[], bool], beside: Beside, name: str | None, strict: bool = False
-) -> tuple[TraceReader, Iterator[list[Event]], Callable[[], str]]:
+) -> tuple[TraceReader, Iterator[Sequence[Given]], Callable[[], str]]:
     """A log that grows: its reader, its batches, and, when they have ended, the key of what was read."""
     from vmastore.importers.beside import lists
     from vmastore.importers.follow import Followed

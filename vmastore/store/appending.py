@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError
 
 from vmastore.errors import StoreError, UnknownTraceError
+from vmastore.events.brief import Given
 from vmastore.events.codec import GENESIS
 from vmastore.events.types import Event, FileInfo
 from vmastore.store.engine import run
@@ -18,6 +20,10 @@ from vmastore.store.guard import unfit
 from vmastore.store.insert import insert_events
 from vmastore.store.rows import Names, event_rows
 from vmastore.store.spaces import AddressSpaces
+
+# of an Event and of a Brief
+_seq: Callable[[Any], int] = itemgetter(0)
+_ts: Callable[[Any], int | None] = itemgetter(4)
 
 
 class Head(NamedTuple):
@@ -41,13 +47,13 @@ def append_batch(
     names: Names,
     trace: int,
     head: Head,
-    events: Sequence[Event],
+    events: Sequence[Given],
     files: Sequence[FileInfo],
 ) -> int:
     """Write events behind the head, and what they name. Returns the new last seq. Raises StoreError."""
     version, previous, base = head
     if base is None:
-        base = next((event.ts_ns for event in events if event.ts_ns is not None), None)
+        base = next((ts for ts in map(_ts, events) if ts is not None), None)
     spaces = AddressSpaces(connection, trace)
     runs, observed, previous = event_rows(connection, names, trace, version, previous, base or 0, events, spaces)
     version += len(events)
@@ -61,7 +67,7 @@ def append_batch(
             )
         except (OverflowError, DataError) as error:
             raise StoreError(
-                f"events {events[0].seq} to {version}: {unfit(error)}", hint="nothing was stored"
+                f"events {_seq(events[0])} to {version}: {unfit(error)}", hint="nothing was stored"
             ) from None
     if observed:
         connection.exec_driver_sql("INSERT INTO observed_t VALUES (?,?,?)", observed)
@@ -71,7 +77,7 @@ def append_batch(
     return version
 
 
-def batch_of_key(connection: Connection, names: Names, trace: int, key: str, events: Sequence[Event]) -> int | None:
+def batch_of_key(connection: Connection, names: Names, trace: int, key: str, events: Sequence[Given]) -> int | None:
     """The last event of the batch of this key, None if there is none. Raises StoreError for other events."""
     row = connection.exec_driver_sql(
         "SELECT first_seq, last_seq FROM append_t WHERE trace=? AND key=?", (trace, key)
@@ -80,7 +86,7 @@ def batch_of_key(connection: Connection, names: Names, trace: int, key: str, eve
         return None
     first, last = row
     previous = _hash_at(connection, trace, first - 1)
-    same = len(events) == last - first + 1 and (not events or events[0].seq == first)
+    same = len(events) == last - first + 1 and (not events or _seq(events[0]) == first)
     if same and events:
         spaces = AddressSpaces()
         _, _, reached = event_rows(connection, names, trace, first - 1, previous, 0, events, spaces)
@@ -98,10 +104,10 @@ def _hash_at(connection: Connection, trace: int, seq: int) -> bytes:
     return bytes(found.scalar_one())
 
 
-def chunks_of(reader: Any, size: int, stored: int) -> Iterator[list[Event]]:
+def chunks_of(reader: Any, size: int, stored: int) -> Iterator[list[Given]]:
     """A reader's events in lists of `size`, without those that an earlier run has stored."""
     lists = reader.batches() if hasattr(reader, "batches") else _lists(reader.events(), size)
-    chunk: list[Event] = []
+    chunk: list[Given] = []
     for events in lists:
         if stored:
             known = min(stored, len(events))

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from vmastore.errors import ConcurrencyError
+from vmastore.events.brief import Given, whole
 from vmastore.events.codec import NUMBERS, blank, clean, encode_args, link, pack_maps, to_signed
 from vmastore.events.types import CALLS, Event
 from vmastore.events.upcasters import chained_name, version_of
@@ -91,7 +92,7 @@ def event_rows(
     version: int,
     previous: bytes,
     base: int,
-    events: Sequence[Event],
+    events: Sequence[Given],
     spaces: AddressSpaces,
 ) -> tuple[list[Run], list[tuple[int, int, bytes]], bytes]:
     """(rows, payloads of observed maps, the last hash) of events that follow on event `version` with its hash.
@@ -105,24 +106,34 @@ def event_rows(
     flat: list[Any] = []
     observed: list[tuple[int, int, bytes]] = []
     calls, sites, tasks, born = names.calls, names.sites, names.tasks, spaces.born
+    result: int | None
+    line: int | None
+    offset: int | None
     whose: dict[int, tuple[int, int, str, int]] = {}  # by tid: mm, pid, the text of all three, the task's number
     for event in events:
-        seq, mm, pid, tid, ts_ns, call, given, result, errno, file, injected, site, line, offset = event
         version += 1
-        if seq != version:
-            raise ConcurrencyError(f"trace {trace}: event {seq} does not follow on {version - 1}")
-        number, hashed, special = calls.get(call) or names.call(connection, call)
-        form = NUMBERS.get((*map(type, given),))
-        if form is not None and not special:
-            args = shown = form % given
-        elif call != "maps":
-            args = shown = encode_args(given)
+        if event[0] != version:
+            raise ConcurrencyError(f"trace {trace}: event {event[0]} does not follow on {version - 1}")
+        if not isinstance(event, Event):
+            seq, mm, pid, tid, ts_ns, call, first, rest, result, line, offset = event
+            number, hashed, special = calls.get(call) or names.call(connection, call)
+            args = shown = f"[{first}{rest.text}"
+            short = True
         else:
-            args, shown, payload = pack_maps(given)
-            if payload is not None:
-                observed.append((trace, seq, payload))
-        if result is not None and result > _I63:
-            result = to_signed(result)
+            seq, mm, pid, tid, ts_ns, call, given, result, errno, file, injected, site, line, offset = event
+            number, hashed, special = calls.get(call) or names.call(connection, call)
+            short = site is None and file is None and not errno and not injected
+            form = NUMBERS.get((*map(type, given),))
+            if form is not None and not special:
+                args = shown = form % given
+            elif call != "maps":
+                args = shown = encode_args(given)
+            else:
+                args, shown, payload = pack_maps(given)
+                if payload is not None:
+                    observed.append((trace, seq, payload))
+            if result is not None and result > _I63:
+                result = to_signed(result)
         known = whose.get(tid)
         if known is None or known[0] != mm or known[1] != pid:
             task = tasks.get((pid, tid)) or names.task(connection, pid, tid)
@@ -130,7 +141,7 @@ def event_rows(
             special = special or mm not in born
         when = None if ts_ns is None else ts_ns - base
         ahead = None if line is None else line - seq
-        if site is None and file is None and not errno and not injected:  # the text that `link` hashes, in short
+        if short:  # the text that `link` hashes, in short
             text = _SHORT % (seq, known[2], ts_ns, hashed, args, result, line, offset)
             state = blank()  # `digest`, without a call
             state.update(previous + text.encode("utf-8", "surrogatepass"))
@@ -167,5 +178,5 @@ def event_rows(
                 previous,
             )
         if special:
-            spaces.note(event)
+            spaces.note(*whole((event,)))
     return runs, observed, previous

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from vmastore.errors import ConcurrencyError, StoreError, UnknownTraceError
+from vmastore.events.brief import Given
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.events.upcasters import Step, steps_from
 from vmastore.store import appending, chunks, migrate
@@ -199,7 +200,7 @@ class Store:
     def append(
         self,
         trace: int,
-        events: Sequence[Event],
+        events: Sequence[Given],
         *,
         expected_version: int | None = None,
         files: Sequence[FileInfo] = (),
@@ -255,7 +256,7 @@ class Store:
         self,
         info: TraceInfo,
         reader: Any,
-        batches: Iterable[list[Event]],
+        batches: Iterable[Sequence[Given]],
         *,
         source_key: Callable[[], str] | None = None,
     ) -> TraceInfo:

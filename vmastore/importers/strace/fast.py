@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import accumulate, count
 
 from vmastore.events.types import Event
 from vmastore.importers.processes import Thread
@@ -16,7 +17,7 @@ from vmastore.importers.strace.joiner import Called, Joiner
 from vmastore.importers.strace.lexer import Clock, Line, day_ns, seconds_ns
 from vmastore.importers.strace.lookahead import Lookahead
 from vmastore.importers.strace.scan import Unparsed, split_call
-from vmastore.importers.strace.short import HALF, Halves, Heads, Results, WholeResults
+from vmastore.importers.strace.short import HALF, Firsts, Halves, Heads, Results, WholeResults, forms
 from vmastore.importers.strace.tracker import Tracker
 from vmastore.importers.strace.values import MEMO_LIMIT, Memo
 
@@ -25,9 +26,10 @@ _SCALE = {13: 1_000_000, 16: 1_000, 19: 1, 14: 0, 8: 0}
 _DURATION = re.compile(rb" <\d+(?:\.\d+)?>\Z")  # -T
 _LASTED = re.compile(rb"(\d{1,8}(?:\.\d{1,9})?)>\Z")
 _DAY = re.compile(rb"\d\d:\d\d:\d\d(?:\.\d{1,9})?\Z")
+_SHORT = 40  # bytes
 _UNFINISHED = b" <unfinished ...>"
 _END_OF_TIME = b"9"  # 2255: nanoseconds since the epoch must fit into 63 bits
-_GREATER_THAN, _POINT, _CLOSING = b">.)"
+_GREATER_THAN, _POINT = b">."
 _new = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
 
 
@@ -42,25 +44,27 @@ class FastPath:
         self._lookahead = lookahead
         self._step = step
         self._prefixes: dict[bytes, Thread] = {}
-        self._heads = Heads(self._prefixes)
-        self._halves = Halves(self._prefixes)
+        self._firsts = Firsts()
+        self._results = Results(self._firsts)
+        calls = forms(self._results)
+        self._heads = Heads(self._prefixes, calls)
+        self._halves = Halves(self._prefixes, calls)
         self._stamp = 0  # bytes of a time; 0: lines have none
         self._durations = False
         self._changes = -1
         self._last = 0  # the last line that was not of the short form
-        self._results = Results()
         self._whole = WholeResults()
         self._duration = Memo(_seconds)
 
     def run(self, lines: Sequence[bytes], first: int, end: int) -> None:
         """Read lines, without their newlines, from line number `first` at byte `end` on."""
-        head_of, second, results, duration = self._heads.get, self._halves, self._results, self._duration
+        heads, second, results, duration = self._heads, self._halves, self._results, self._duration
         tracker, joiner, account = self._tracker, self._joiner, self._tracker.account
-        opened, births, out = joiner.opened, tracker.births, tracker.out
+        address, head_of, opened, births, out = self._firsts, heads.get, joiner.opened, tracker.births, tracker.out
         stamped, durations = self._stamp, self._durations
-        seq, halves, wholes = tracker.seq, 0, 0
-        for number, line in enumerate(lines, first):
-            begin, end = end, end + len(line) + 1
+        seq, halves, generals = tracker.seq, 0, 0
+        begins = accumulate(map(len, lines), initial=end - first)  # less the number of the line: the newlines
+        for number, line, begin in zip(count(first), lines, begins):
             try:
                 head, _, text = line.partition(b"(")
                 ts = None
@@ -68,61 +72,73 @@ class FastPath:
                     shown, _, printed = head.rpartition(b" ")
                     stamp, head = shown[-stamped:], shown[:-stamped] + printed
                 known = head_of(head)
-                whole = known is not None
-                if not known:
+                if known is not None:
+                    thread, tid, name, rests, answers, tail = known
+                    if tail is not None and head != line:
+                        raise Unparsed
+                else:
                     head, found, tail = line.partition(b" resumed>")
                     if not found:
                         raise Unparsed
                     if stamped:
                         shown, _, printed = head.partition(b" <... ")
                         stamp, head = shown[-stamped:], shown[:-stamped] + HALF + printed
-                    known = second[head]
-                thread, tid, name, read = known
+                    thread, tid, name, rests, answers, _ = second[head]
+                    if answers is not None and not (
+                        stamped or durations or len(tail) > _SHORT
+                    ):  # such a line is repeated whole
+                        heads.keep(line, (thread, tid, name, rests, answers, tail))
                 if stamped:
                     unit = _SCALE[len(digits := stamp.replace(b".", b""))]
                     epoch = unit and digits.isdigit() and stamp[10] == _POINT and stamp < _END_OF_TIME
                     ts = int(digits) * unit if epoch else self._day(stamp)
-                if whole:
+                if tail is None:
                     if tid in opened:
                         raise Unparsed
                     if text[-1] == _GREATER_THAN and text.endswith(_UNFINISHED):
-                        opened[tid] = (name, text[:-17], number, begin, "unfinished")
+                        opened[tid] = (name, text[:-17], number, begin + number, "unfinished")
                         joiner.last_entry = tid
                         halves += 1
                         continue
-                    text, _, tail = text.partition(b")")
                 else:
                     pending = opened[tid]
-                    text = pending[1]
                     if pending[0] != name:
                         raise Unparsed
-                    if tail[0] != _CLOSING or b")" in text:
-                        text, _, tail = (text + tail).partition(b")")
-                    else:  # the entry half has all arguments
-                        tail = tail[1:]
+                    text = pending[1] + tail
                 if durations:
-                    tail, timed, last = tail.partition(b" <")
+                    call, timed, last = text.rpartition(b" <")
                     if timed:
-                        lasted = duration[last]
-                        if ts is not None and whole:
+                        text, lasted = call, duration[last]
+                        if ts is not None and tail is None:
                             ts += lasted
-                result, errno, injected = results[tail]
-                args = read(text)
+                if answers is None:
+                    text, _, answer = text.partition(b")")
+                    one, _, asked = text.partition(b", ")
+                    rest, (result, more) = rests[asked], results[answer]
+                else:
+                    one, _, asked = text.partition(b", ")
+                    rest, result, more = answers[asked]
+                addr = address[one]
                 mm = thread.mm
                 if births or not mm:
                     raise Unparsed
-                if not whole:
+                if tail is not None:
                     del opened[tid]
                 seq += 1
-                wholes += 1
-                row = (seq, mm, thread.pid, tid, ts, name, args, result, errno, None, injected, None, number, begin)
-                out.append(_new(Event, row))
+                if more is None:
+                    out.append((seq, mm, thread.pid, tid, ts, name, addr, rest, result, number, begin + number))
+                else:
+                    args, (errno, injected) = (addr, *rest.values), more
+                    value = None if errno else result
+                    row = (seq, mm, thread.pid, tid, ts, name, args, value, errno, None, injected, None)
+                    out.append(_new(Event, (*row, number, begin + number)))
             except (Unparsed, KeyError, ValueError, IndexError):
-                seq = self._general(seq, line, number, begin)
+                generals += 1
+                seq = self._general(seq, line, number, begin + number)
                 stamped, durations = self._stamp, self._durations
         tracker.seq = seq
         account.lines, account.halves = account.lines + len(lines), account.halves + halves
-        account.recorded += wholes
+        account.recorded += len(lines) - halves - generals
 
     def _general(self, seq: int, line: bytes, number: int, begin: int) -> int:
         """Read a line that is not of the short form; takes and returns the sequence number reached."""
@@ -148,7 +164,7 @@ class FastPath:
             if self._stamp:
                 shown, _, name = head.rpartition(b" ")
                 stamp, head = shown[-self._stamp :], shown[: -self._stamp] + name
-            _, tid, call, _ = self._heads[head]
+            _, tid, call, *_ = self._heads[head]
             if tid in self._joiner.opened or rest.endswith(b"...>") or b"\x1b" in line:
                 return None
             tokens, tail = split_call(rest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from vmastore.events.brief import Given, whole
 from vmastore.events.types import Arg, Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
 from vmastore.importers.descriptors import FdTable
@@ -68,6 +69,10 @@ class StraceImporter:
 
     def feed_batch(self, lines: Sequence[bytes]) -> list[Event]:
         """The events that the next lines complete: whole lines without their newlines."""
+        return whole(self.feed_briefs(lines))
+
+    def feed_briefs(self, lines: Sequence[bytes]) -> list[Given]:
+        """The same for a store, as they are read."""
         first, offset = self.number + 1, self.offset
         self.number += len(lines)
         self.offset += sum(map(len, lines)) + len(lines)
@@ -78,11 +83,11 @@ class StraceImporter:
                 offset += len(line) + 1
         else:
             self._fast.run(lines, first, offset)
-        return self.take()
+        return self.tracker.take()
 
     def take(self) -> list[Event]:
         """The events of the lines stepped over."""
-        return self.tracker.take()
+        return whole(self.tracker.take())
 
     def feed_cut(self, line: bytes) -> list[Event]:
         """The events of the last line of a log that ends without a newline."""
@@ -110,13 +115,13 @@ class StraceImporter:
         """The events to come have numbers higher by so much: others were put between those that were given."""
         self.tracker.seq += by
         # whose stacks are to come
-        self.tracker.out = [event._replace(seq=event.seq + by) for event in self.tracker.out]
+        self.tracker.out = [event._replace(seq=event.seq + by) for event in whole(self.tracker.out)]
 
     def finish(self) -> list[Event]:
         """The last events; after this, `skips` is complete."""
         self.joiner.finish()
         self.lookahead.flush()
-        return self.tracker.take(last=True)
+        return whole(self.tracker.take(last=True))
 
     # -- what is known so far
 

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from vmastore.errors import InputError
+from vmastore.events.brief import Given, whole
 from vmastore.events.types import Event, FileInfo, TraceHeader
 from vmastore.importers.base import Skip
 from vmastore.importers.sources import Member, Source, family, member_of
@@ -59,10 +60,10 @@ class StraceReader:
 
     def events(self) -> Iterator[Event]:
         """All events, in order. To be called once."""
-        return chain.from_iterable(self.batches())
+        return chain.from_iterable(map(whole, self.batches()))
 
-    def batches(self) -> Iterator[list[Event]]:
-        """The same in lists, as they come. To be called instead, once."""
+    def batches(self) -> Iterator[Sequence[Given]]:
+        """The same in lists, as they are read. To be called instead, once."""
         if self._members:
             yield from self._family()
         else:
@@ -71,14 +72,14 @@ class StraceReader:
                 yield from self._log(survey(source))
         yield self.importer.finish()
 
-    def _log(self, log: Survey) -> Iterator[list[Event]]:
+    def _log(self, log: Survey) -> Iterator[Sequence[Given]]:
         importer = self.importer
         importer.number = importer.offset = 0
         for batch in log.batches:
             if log.source.cut and len(batch) == 1:
                 yield importer.feed_cut(batch[0])
             else:
-                yield importer.feed_batch(batch)
+                yield importer.feed_briefs(batch)
 
     def _family(self) -> Iterator[list[Event]]:
         importer = self.importer

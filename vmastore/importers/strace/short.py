@@ -7,38 +7,54 @@ or Unparsed: the line is then read the general way.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
+from vmastore.events.brief import Rest, rest_of
 from vmastore.importers.processes import Thread
 from vmastore.importers.strace import values
 from vmastore.importers.strace.arguments import SIMPLE
 from vmastore.importers.strace.numbers import real_name
 from vmastore.importers.strace.scan import Result, Unparsed, parse_result
-from vmastore.importers.strace.special import Args
 from vmastore.importers.strace.tracker import LIFE
 from vmastore.importers.strace.values import Memo
 
-Reader = Callable[[bytes], Args]  # arguments as printed → values
-Outcome = tuple[int | None, int, bool]  # result, errno, injected
+# what a call returned, and what no Brief can say of it (errno, injected; a result above 63 bits): None, nothing
+Outcome = tuple[int, tuple[int, bool] | None]
+Answer = tuple[Rest, int, tuple[int, bool] | None]  # arguments behind the first, outcome
 HALF = b"<... "  # what the second half of a call begins with
 
 _RESTS = 4_000  # of each call
 _MAP_ANONYMOUS, _MREMAP_DONTUNMAP = 0x20, 4
 _NUMBER = re.compile(rb" *= (0|-?[1-9]\d{0,17}|0x[0-9a-f]{1,16})\Z")
+_NOT_PLAIN = re.compile(rb"[)/<]")
+_I63 = (1 << 63) - 1
 
 
-class _Rest(dict[bytes, tuple[int, ...]]):
+class Firsts(Memo):
+    """First arguments, which are addresses: without comments and decorations, which may hold a parenthesis."""
+
+    def __init__(self) -> None:
+        super().__init__(_address)
+
+    def __missing__(self, token: bytes) -> int:
+        if _NOT_PLAIN.search(token):
+            raise Unparsed("not the short way")
+        return super().__missing__(token)
+
+
+def _address(token: bytes) -> int:
+    return int(token, 16) & values.MASK64 if token[:2] == b"0x" else values.INT[token]
+
+
+class Rests(dict[bytes, Rest]):
     """What stands behind a call's first argument, remembered: addresses are new ones, the rest repeats itself."""
 
-    def __init__(self, memos: tuple[Memo, ...], anonymous: bool) -> None:
+    def __init__(self, *memos: Memo) -> None:
         super().__init__()
         self._memos = memos
-        self._anonymous = anonymous  # of mmap, and without a file alone
 
-    def __missing__(self, text: bytes) -> tuple[int, ...]:
-        read = tuple([memo[token] for memo, token in zip(self._memos, text.split(b", "), strict=True)])
-        if self._anonymous and not read[2] & _MAP_ANONYMOUS and read[3] >= 0:
-            raise Unparsed("a file")
+    def __missing__(self, text: bytes) -> Rest:
+        tokens = text.split(b", ") if self._memos else ([text] if text else [])
+        read = rest_of(self._read(tokens))
         if len(text) > values.MEMO_TOKEN:
             return read
         if len(self) >= _RESTS:
@@ -46,74 +62,96 @@ class _Rest(dict[bytes, tuple[int, ...]]):
         self[text] = read
         return read
 
-
-def _pair(first: Memo, second: Memo) -> Reader:
-    def read(text: bytes) -> Args:
-        one, _, other = text.partition(b", ")
-        return first[one], second[other]
-
-    return read
+    def _read(self, tokens: list[bytes]) -> tuple[int | None, ...]:
+        return tuple([memo[token] for memo, token in zip(self._memos, tokens, strict=True)])
 
 
-def _many(first: Memo, *others: Memo, anonymous: bool = False) -> Reader:
-    remembered = _Rest(others, anonymous)
-
-    def read(text: bytes) -> Args:
-        one, _, rest = text.partition(b", ")
-        return (first[one],) + remembered[rest]  # half the time of a display
-
-    return read
-
-
-def _mremap(addr: Memo, old: Memo, new: Memo, flags: Memo, new_addr: Memo) -> Reader:
-    def read(text: bytes) -> Args:
-        tokens = text.split(b", ")
-        if len(tokens) == 4:  # new_addr is printed only with MREMAP_FIXED
-            a, b, c, d = tokens
-            bits = flags[d]
-            return addr[a], old[b], new[c], bits, None if bits & _MREMAP_DONTUNMAP else 0
-        a, b, c, d, e = tokens
-        return addr[a], old[b], new[c], flags[d], new_addr[e]
-
-    return read
+class _OfMmap(Rests):
+    def _read(self, tokens: list[bytes]) -> tuple[int | None, ...]:
+        read = super()._read(tokens)
+        _, _, flags, fd, _ = read
+        if flags is None or fd is None or (not flags & _MAP_ANONYMOUS and fd >= 0):
+            raise Unparsed("a file")
+        return read
 
 
-def _single(only: Memo) -> Reader:
-    def read(text: bytes) -> Args:
-        return (only[text],)
-
-    return read
-
-
-_FORMS: dict[str, Reader] = {
-    "mmap": _many(*SIMPLE["mmap"], anonymous=True),
-    "mremap": _mremap(*SIMPLE["mremap"]),
-    "brk": _single(*SIMPLE["brk"]),
-    **{name: _pair(*SIMPLE[name]) for name in ("munmap", "mlock", "munlock")},
-    **{name: _many(*SIMPLE[name]) for name in ("mprotect", "madvise", "mlock2", "msync")},
-}
-_CALLS = {name.encode(): (name, read) for name, read in _FORMS.items()}
+class _OfMremap(Rests):
+    def _read(self, tokens: list[bytes]) -> tuple[int | None, ...]:
+        if len(tokens) != 3:
+            return super()._read(tokens)
+        old, new, flags = (memo[token] for memo, token in zip(self._memos, tokens, strict=False))
+        return old, new, flags, None if flags & _MREMAP_DONTUNMAP else 0  # new_addr is printed only with MREMAP_FIXED
 
 
 class Results(dict[bytes, Outcome]):
     """What stands behind the closing parenthesis, its padding included, remembered."""
 
+    def __init__(self, firsts: Firsts) -> None:
+        super().__init__()
+        self._firsts = firsts
+
     def __missing__(self, text: bytes) -> Outcome:
         number = _NUMBER.match(text)
         if number:
             address = number[1]
-            outcome: Outcome = (int(address, 0), 0, False)
-            if address.startswith(b"0x") and len(values.INT) < values.MEMO_LIMIT:
-                values.INT[address] = outcome[0] or 0  # a later call is about to name it
+            value = int(address, 0)
+            outcome: Outcome = (value, None if value <= _I63 else (0, False))
+            if address.startswith(b"0x") and len(self._firsts) < values.MEMO_LIMIT:
+                self._firsts[address] = value  # a later call is about to name it
         else:
             result = parse_result(text)
             if result.value is None or result.duration_ns is not None or result.decoration:
                 raise Unparsed("not the short way")
-            outcome = (None if result.errno else result.value, result.errno, result.injected)
+            outcome = (result.value, (result.errno, result.injected))
         if len(self) >= values.MEMO_LIMIT:
             self.clear()
         self[text] = outcome
         return outcome
+
+
+class Answers(dict[bytes, Answer]):
+    """All that stands behind a call's first argument, its result too, remembered."""
+
+    def __init__(self, rests: Rests, results: Results) -> None:
+        super().__init__()
+        self._rests = rests
+        self._results = results
+
+    def __missing__(self, text: bytes) -> Answer:
+        asked, _, tail = text.partition(b")")
+        answer = (self._rests[asked], *self._results[tail])
+        if len(text) > values.MEMO_TOKEN:
+            return answer
+        if len(self) >= _RESTS:
+            self.clear()
+        self[text] = answer
+        return answer
+
+
+class _None(Rests):
+    """Of a call that has no short way."""
+
+    def __missing__(self, text: bytes) -> Rest:
+        raise Unparsed("not the short way")
+
+
+_NO_FORM = (_None(), None)
+_OTHERS = ("munmap", "mlock", "munlock", "mprotect", "madvise", "mlock2", "msync")
+# a call, its arguments behind the first, its answers (None: it returns an address, so that they do not repeat)
+Form = tuple[str, Rests, Answers | None]
+
+
+def forms(results: Results) -> dict[bytes, Form]:
+    """The calls that have a short way, by name."""
+    found: dict[str, tuple[Rests, Answers | None]] = {
+        "mmap": (_OfMmap(*SIMPLE["mmap"][1:]), None),
+        "mremap": (_OfMremap(*SIMPLE["mremap"][1:]), None),
+        "brk": (Rests(), None),
+    }
+    for name in _OTHERS:
+        rests = Rests(*SIMPLE[name][1:])
+        found[name] = rests, Answers(rests, results)
+    return {name.encode(): (name, *form) for name, form in found.items()}
 
 
 class WholeResults(dict[bytes, Result]):
@@ -145,13 +183,8 @@ class _Names(dict[bytes, str]):
 _NAMES = _Names()
 
 
-def _other(text: bytes) -> Args:
-    """Of a call that has no short way."""
-    raise Unparsed("not the short way")
-
-
-# thread, tid, call, what reads its arguments
-Head = tuple[Thread, int, str, Reader]
+# thread, tid, a Form, and, of a line that is the second half of a call, what stands behind "resumed>"
+Head = tuple[Thread, int, str, Rests, Answers | None, bytes | None]
 
 
 class Heads(dict[bytes, Head]):
@@ -160,17 +193,19 @@ class Heads(dict[bytes, Head]):
     prefixes: the threads known, by all that stands before the time or the call. Raises KeyError for others.
     """
 
-    def __init__(self, prefixes: dict[bytes, Thread]) -> None:
+    def __init__(self, prefixes: dict[bytes, Thread], calls: dict[bytes, Form]) -> None:
         super().__init__()
         self._prefixes = prefixes
+        self._calls = calls
 
     def __missing__(self, head: bytes) -> Head:
         name = head[head.rfind(b" ") + 1 :]
         thread = self._prefixes[head[: len(head) - len(name)]]
-        call, read = _CALLS.get(name) or (_NAMES[name], _other)
-        return self._keep(head, (thread, thread.tid, call, read))
+        call, rests, answers = self._calls.get(name) or (_NAMES[name], *_NO_FORM)
+        return self.keep(head, (thread, thread.tid, call, rests, answers, None))
 
-    def _keep(self, head: bytes, found: Head) -> Head:
+    def keep(self, head: bytes, found: Head) -> Head:
+        """Remember it, if there is room."""
         if len(self) >= values.MEMO_LIMIT:
             self.clear()
         self[head] = found
@@ -183,4 +218,4 @@ class Halves(Heads):
     def __missing__(self, head: bytes) -> Head:
         before, _, name = head.partition(HALF)
         thread = self._prefixes[before]
-        return self._keep(head, (thread, thread.tid, *_CALLS[name]))
+        return self.keep(head, (thread, thread.tid, *self._calls[name], None))

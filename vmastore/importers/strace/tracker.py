@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from vmastore.events.brief import Given
 from vmastore.events.types import Arg, Event
 from vmastore.importers.descriptors import Descriptions, FdTable
 from vmastore.importers.processes import Processes, Thread
@@ -43,7 +44,7 @@ class Tracker:
         self.account = account
         self.handlers = handlers
         self.seq = 0
-        self.out: list[Event] = []
+        self.out: list[Given] = []
         self.stacks = False  # whether frames are wanted
         self.mark = 0  # where the last record's events begin in `out`
         self.processes = Processes()
@@ -84,7 +85,7 @@ class Tracker:
         else:
             self._ended(record)
 
-    def take(self, *, last: bool = False) -> list[Event]:
+    def take(self, *, last: bool = False) -> list[Given]:
         """The events so far; without the last record's while its stack frames may be still to come."""
         if last or not self.stacks:
             out, self.out = self.out, []
@@ -97,7 +98,7 @@ class Tracker:
         frame = record.text.removeprefix(b" > ").decode("utf-8", "backslashreplace")
         for position in reversed(range(self.mark, len(self.out))):
             event = self.out[position]
-            if event.call not in ("release", "fault"):
+            if isinstance(event, Event) and event.call not in ("release", "fault"):
                 site = frame if event.site is None else f"{event.site}\n{frame}"
                 self.out[position] = event._replace(site=site)
                 return
@@ -157,11 +158,12 @@ class Tracker:
         *,
         mm: int | None = None,
         file: int | None = None,
+        result: int | None = 0,
     ) -> None:
         """Emit an event that is no system call."""
         self.seq += 1
         where = thread.mm if mm is None else mm
-        event = Event(self.seq, where, thread.pid, thread.tid, at.time_ns, call, args, 0, 0, file)
+        event = Event(self.seq, where, thread.pid, thread.tid, at.time_ns, call, args, result, 0, file)
         self.out.append(event._replace(source_line=at.line, source_offset=at.offset))
 
     def released(self, thread: Thread, at: Happened | Called, files: list[int]) -> None:
@@ -171,8 +173,8 @@ class Tracker:
 
     def fetched(self, thread: Thread, at: Called, addr: int, length: int) -> None:
         """Emit that the kernel got the pages of [addr, addr + length) of the thread's process, to write to them."""
-        self._plain(thread, at, "fault", (addr, length, "w", None, "gup"))
-        self.out[-1] = self.out[-1]._replace(result=None)  # what was refused is not known
+        # what was refused is not known
+        self._plain(thread, at, "fault", (addr, length, "w", None, "gup"), result=None)
 
     # -- threads
 
