@@ -82,6 +82,7 @@ TRICKY = {
     "four arguments, the fifth looked at": b"5 mremap(0x1000, 4096, 4096, MREMAP_MAYMOVE|MREMAP_DONTUNMAP) = 0x7000",
     "one argument": b"5 brk(0x7000) = 0x7000",
     "one argument too many": b"5 brk(0x7000, 1) = 0x7000",
+    "a name of more than 64 characters": b"5 " + b"m" * 65 + b"(0x1000, 4096) = 0",
     "huge number": b"5 munmap(0x1000, 99999999999999999999999) = 0",
     "huge result": b"5 munmap(0x1000, 4096) = 99999999999999999999999",
     "injected": b"5 munmap(0x1000, 4096) = 0 (INJECTED)",

@@ -27,6 +27,7 @@ _MAP_ANONYMOUS, _MREMAP_DONTUNMAP = 0x20, 4
 _NUMBER = re.compile(rb" *= (0|-?[1-9]\d{0,17}|0x[0-9a-f]{1,16})\Z")
 _NOT_PLAIN = re.compile(rb"[)/<]")
 _I63 = (1 << 63) - 1
+_NAME = 64  # characters of a call's name
 
 
 class Firsts(Memo):
@@ -174,7 +175,9 @@ class _Names(dict[bytes, str]):
 
     def __missing__(self, text: bytes) -> str:
         name = text.decode("ascii", "replace")
-        if not name.isidentifier() or not name.isascii() or real_name(name) in LIFE or len(self) > 1000:
+        if len(name) > _NAME or not name.isidentifier() or not name.isascii():  # the lexer would not call it one
+            raise KeyError(text)
+        if real_name(name) in LIFE or len(self) > 1000:
             raise KeyError(text)
         self[text] = real_name(name)
         return self[text]
