@@ -17,6 +17,7 @@ from vmastore.replay.trace import StoredTrace
 from vmastore.replay.why import why_apart
 from vmastore.replay.world import World
 from vmastore.store.derived import ReplayWriter
+from vmastore.store.snapshots import event_hashes
 from vmastore.version import engine
 
 _SETTLE = 500  # events between looks at how many rows wait
@@ -60,7 +61,8 @@ def derive(
     summary = Summary()
     with into(trace.store, trace.info.trace, rules.name, options, engine=engine(), basis=trace.basis) as writer:
         summary.replay = writer.replay
-        _fold(trace, world, writer, summary, snapshots, spacing, progress)
+        with event_hashes(trace.store, trace.info.trace) as hash_of:
+            _fold(trace, world, writer, summary, snapshots, hash_of, spacing, progress)
         for mm in world.mms.values():
             writer.lost_merges += lost_merge_values(mm, summary.events)
         writer.events, writer.peak_seq = summary.events, summary.peak_seq
@@ -74,6 +76,7 @@ def _fold(
     writer: ReplayWriter,
     summary: Summary,
     snapshots: Snapshots,
+    hash_of: Callable[[int], bytes],
     spacing: Spacing,
     progress: Callable[[int], None] | None,
 ) -> None:
@@ -121,7 +124,7 @@ def _fold(
                 summary.peak_seq, summary.peak_mm = seq, number
             if seq >= pause:
                 if seq >= spacing.look_at and spacing.due(seq, world):
-                    writer.snapshots += snapshots.take(seq, world)
+                    writer.snapshots += snapshots.take(seq, hash_of(seq), world)
                 if not seq % _SETTLE:
                     writer.settle()
                     if progress is not None and seq % 5000 == 0:

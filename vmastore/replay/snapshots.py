@@ -73,10 +73,9 @@ class Snapshots:
         self.replay = found.replay if found is not None and fresh else None
         self.broken: list[int] = []  # events of unsound snapshots that `load` met
 
-    def take(self, seq: int, world: World) -> SnapshotRow:
-        """The snapshot of `world` after event `seq`."""
+    def take(self, seq: int, head: bytes, world: World) -> SnapshotRow:
+        """The snapshot of `world` after event `seq`, whose chain hash is `head`."""
         raw = encode(world)
-        head = event_hash(self.store, self.trace, seq)
         return SnapshotRow(seq, self._digest(seq, head, raw), zlib.compress(raw, _LEVEL))
 
     def _digest(self, seq: int, head: bytes, raw: bytes) -> bytes:
@@ -120,5 +119,8 @@ class Snapshots:
 
     def mend(self, seq: int, world: World) -> None:
         """Make the snapshot after event `seq` again, if the store can be written."""
-        if self.replay is not None and not replace(self.store, self.replay, self.take(seq, world)):
+        if self.replay is None:
+            return
+        made = self.take(seq, event_hash(self.store, self.trace, seq), world)
+        if not replace(self.store, self.replay, made):
             log.warning("the store cannot be written: the snapshot after event %d stays unsound", seq)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
+
+from sqlalchemy import Connection
 
 from vmastore.errors import StoreError
 from vmastore.store.engine import run
@@ -85,8 +89,22 @@ def replace(store: Store, replay: int, snapshot: SnapshotRow) -> bool:
     return True
 
 
-def event_hash(store: Store, trace: int, seq: int) -> bytes:
-    """The chain hash of an event: it stands for all events up to it."""
+@contextmanager
+def event_hashes(store: Store, trace: int) -> Iterator[Callable[[int], bytes]]:
+    """What gives the chain hash of an event, which stands for all events up to it.
+
+    On one connection for all that are asked for: getting one and giving it back costs ten times the look.
+    """
     with store._read() as connection:
-        row = connection.exec_driver_sql("SELECT hash FROM event_t WHERE trace=? AND seq=?", (trace, seq)).fetchone()
+        yield lambda seq: _event_hash(connection, trace, seq)
+
+
+def event_hash(store: Store, trace: int, seq: int) -> bytes:
+    """The chain hash of one event."""
+    with store._read() as connection:
+        return _event_hash(connection, trace, seq)
+
+
+def _event_hash(connection: Connection, trace: int, seq: int) -> bytes:
+    row = run(connection, "SELECT hash FROM event_t WHERE trace=? AND seq=?", (trace, seq)).fetchone()
     return b"" if row is None else bytes(row[0])
