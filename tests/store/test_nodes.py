@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmastore.store.nodes import FOREVER, PAGE_LEVELS, SEQ_LEVELS, holding, node, overlapping, page_node, seq_node
+from vmastore.store.nodes import FOREVER, PAGE_LEVELS, SEQ_LEVELS, holding, node, nodes_of, overlapping
 
 spans = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(sorted)
 
@@ -48,15 +48,19 @@ def test_nodes_use_the_index() -> None:
 
 
 @pytest.mark.parametrize(
-    ("got", "wanted"),
+    ("born", "died", "last"),
+    [(3, 4, 3), (3, 3, 3), (3, 900, 899), (3, None, FOREVER)],
+)
+@pytest.mark.parametrize(
+    ("start", "end", "pages"),
     [
-        (seq_node(3, 4), node(3, 3)),
-        (seq_node(3, 3), node(3, 3)),
-        (seq_node(3, None), node(3, FOREVER)),
-        (page_node(0x1000, 0x3000), node(1, 2)),
-        (page_node(0xFFFFFFFFFF600000, 0xFFFFFFFFFF601000), node(0xFFFFFFFFFF600, 0xFFFFFFFFFF600)),
+        (0x1000, 0x3000, (1, 2)),
+        (0xFFFFFFFFFF600000, 0xFFFFFFFFFF601000, (0xFFFFFFFFFF600, 0xFFFFFFFFFF600)),
     ],
 )
-def test_lifetimes_and_pages(got: int, wanted: int) -> None:
+def test_lifetimes_and_pages(
+    born: int, died: int | None, last: int, start: int, end: int, pages: tuple[int, int]
+) -> None:
     """Half-open ranges; one that has not ended lasts for ever; the highest pages fit 64 signed bits."""
-    assert got == wanted < 1 << 63
+    assert nodes_of(born, died, start, end) == (node(born, last), node(*pages))
+    assert max(nodes_of(born, died, start, end)) < 1 << 63

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from marshal import dumps
-from operator import attrgetter
 from typing import Any
 
 from vmastore.events import Event
@@ -12,7 +11,7 @@ from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma, VmaAttrs
 from vmastore.replay.maps import letters, observe, vma_name
 from vmastore.replay.world import World
-from vmastore.store.nodes import page_node, seq_node
+from vmastore.store.nodes import nodes_of
 
 # calls that make, end or change address spaces besides their own
 _WIDE = frozenset(("fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "release", "ioctl"))
@@ -35,7 +34,6 @@ _Known = tuple[_Look, bytes]
 _Life = tuple[int, _Known, int]
 
 _NOTHING: Changes = []
-_start_of = attrgetter("vm_start")
 
 
 class _Space:
@@ -95,9 +93,15 @@ class Lifetimes:
         if not dirty:
             return _NOTHING
         changes = []
-        starts = sorted({*map(_start_of, dirty)})
+        there: dict[int, Vma | None] = {}
+        for vma in dirty:
+            start = vma.vm_start
+            if vma.vm_end != start and vma.prev.next is vma:  # linked: it is there
+                there[start] = vma
+            elif start not in there:
+                there[start] = None
         dirty.clear()
-        self._look_at(space, starts, seq, changes)
+        self._look_at(space, there, seq, changes)
         return changes
 
     def _leave(self, seq: int, changes: Changes) -> None:
@@ -120,16 +124,19 @@ class Lifetimes:
             starts = {v.vm_start for v in mm.dirty} | _renamed(mm, space)
         mm.dirty.clear()
         space.mark()
-        self._look_at(space, sorted(starts), seq, changes)
+        self._look_at(space, dict.fromkeys(starts), seq, changes)
 
-    def _look_at(self, space: _Space, starts: list[int], seq: int, changes: Changes) -> None:
-        """See what begins at each of these addresses now. One loop without helpers: it runs for all that changes."""
+    def _look_at(self, space: _Space, there: dict[int, Vma | None], seq: int, changes: Changes) -> None:
+        """See what begins at each of these addresses now. One loop without helpers: it runs for all that changes.
+
+        there: the VMA that begins there, None where that is not known.
+        """
         mm, alive, alike = space.mm, space.alive, self._alike
         number, starting = mm.number, mm.index.starting
         start_brk, brk, start_stack = space.start_brk, space.brk, space.start_stack
-        for start in starts:
+        for start in sorted(there) if len(there) > 1 else there:
             old = alive.get(start)
-            vma = starting(start)
+            vma = there[start] or starting(start)
             if vma is None:
                 if old is not None:
                     changes += (number, start, 0, b"")
@@ -202,9 +209,9 @@ class Lifetimes:
     def _write(self, number: int, start: int, life: _Life, died: int | None) -> None:
         end, ((kind, offset, _, _), _), born = life
         self._count = n = self._count + 1
-        lived = seq_node(born, died)
+        lived, pages = nodes_of(born, died, start, end)
         self._ended += (lived, n, number, start, end, offset >> 12, kind, born, died)  # pages: fits 63 bits
-        self._pages += (page_node(start, end), lived, n)
+        self._pages += (pages, lived, n)
 
 
 def _renamed(mm: Mm, space: _Space) -> set[int]:

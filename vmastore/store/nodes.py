@@ -21,14 +21,18 @@ def node(first: int, last: int) -> int:
     return (2 * (first >> level) + 1) << level
 
 
-def seq_node(born: int, died: int | None) -> int:
-    """The node of a lifetime from event `born` up to, but without, event `died` (None: not ended)."""
-    return node(born, FOREVER if died is None else max(born, died - 1))
+def nodes_of(born: int, died: int | None, vm_start: int, vm_end: int) -> tuple[int, int]:
+    """`node` of when a VMA lived, and of its pages: together and without calls, since each VMA has both.
 
-
-def page_node(vm_start: int, vm_end: int) -> int:
-    """The node of the pages of [vm_start, vm_end), unsigned bytes."""
-    return node(vm_start >> 12 & _PAGES, vm_end - 1 >> 12 & _PAGES)
+    It lived from event `born` up to, but without, event `died` (None: not ended), at [vm_start, vm_end), unsigned
+    bytes.
+    """
+    last = FOREVER if died is None else died - 1 if died > born else born
+    level = (born ^ last).bit_length()
+    lived = (2 * (born >> level) + 1) << level
+    first, last = vm_start >> 12 & _PAGES, vm_end - 1 >> 12 & _PAGES
+    level = (first ^ last).bit_length()
+    return lived, (2 * (first >> level) + 1) << level
 
 
 def holding(column: str, point: str, levels: int) -> str:
