@@ -20,6 +20,7 @@ _INSERT_BLOCK = f"INSERT INTO event VALUES {','.join([_ROW] * _BLOCK)}"
 
 
 _PADDING: list[tuple[None, ...]] = [(None,) * (6 - n) for n in range(7)]
+_REMEMBERED = 100_000
 
 
 class _Numbers(dict[bytes, int]):
@@ -30,8 +31,46 @@ class _Numbers(dict[bytes, int]):
             found = int(text, 0)
         except ValueError:
             found = hash(text) & 0xFFFF
-        if len(self) < 100_000:
+        if len(self) < _REMEMBERED:
             self[text] = found
+        return found
+
+
+class _Others(dict[bytes, tuple[int | None, ...]]):
+    """The arguments behind the first, five with what is missing, by their text, remembered."""
+
+    def __init__(self, number: _Numbers) -> None:
+        super().__init__()
+        self._number = number
+
+    def __missing__(self, text: bytes) -> tuple[int | None, ...]:
+        parts = text.split(b", ") if text else []
+        found = (*map(self._number.__getitem__, parts), *_PADDING[len(parts) + 1])
+        if len(self) < _REMEMBERED:
+            self[text] = found
+        return found
+
+
+class _Heads(dict[bytes, tuple[int, bytes, bytes, int]]):
+    """What stands before the first parenthesis, remembered: the thread and the call.
+
+    Of the second half of a call that is the whole line: the thread, no call, more arguments, the result.
+    """
+
+    def __init__(self, number: _Numbers) -> None:
+        super().__init__()
+        self._number = number
+
+    def __missing__(self, head: bytes) -> tuple[int, bytes, bytes, int]:
+        tid, _, name = head.partition(b"  ")
+        found = (self._number[tid], name, b"", 0)
+        if name[0] == 60:  # <... call resumed>
+            more, _, answered = name.partition(b" resumed>")[2].partition(b") = ")
+            found = (self._number[tid], b"", more, self._number[answered])
+            if answered.startswith(b"0x"):  # an address: the line does not come again
+                return found
+        if len(self) < _REMEMBERED:
+            self[head] = found
         return found
 
 
@@ -40,40 +79,30 @@ def bare_rows(path: str, skip: int = 0) -> Iterator[tuple[object, ...]]:
 
     skip: lines at the log's head that are no memory calls (exec, clone).
     """
-    waiting: dict[bytes, bytes] = {}
-    number = _Numbers().__getitem__
+    waiting: dict[int, tuple[bytes, bytes]] = {}
+    number = _Numbers()
+    heads, others = _Heads(number), _Others(number)
     seq = 0
     with open(path, "rb") as stream:
         for _ in range(skip):
             next(stream)
         for line_number, line in enumerate(stream, skip + 1):
-            tid, _, body = line.partition(b"  ")
-            if body[0] == 60:  # <... call resumed>
-                name, _, asked = waiting.pop(tid).partition(b"(")
-                more, _, answered = body.partition(b" resumed>")[2].partition(b") = ")
-                asked += more
-            elif line[-2] == 62:  # <unfinished ...>
-                waiting[tid] = body[:-18]
+            head, _, text = line.partition(b"(")
+            tid, name, more, result = heads[head]
+            if not name:
+                name, text = waiting.pop(tid)
+                if more:
+                    text += more
+                one, _, rest = text.partition(b", ")
+            elif text[-2] == 62:  # <unfinished ...>
+                waiting[tid] = (name, text[:-18])
                 continue
             else:
-                name, _, rest = body.partition(b"(")
-                asked, _, answered = rest.rpartition(b") = ")
-            parts = asked.split(b", ")
+                asked, _, answered = text.rpartition(b") = ")
+                one, _, rest = asked.partition(b", ")
+                result = number[answered]
             seq += 1
-            args = map(number, parts)
-            yield (
-                seq,
-                1,
-                7000,
-                number(tid),
-                None,
-                name,
-                *args,
-                *_PADDING[len(parts)],
-                number(answered),
-                0,
-                line_number,
-            )
+            yield (seq, 1, 7000, tid, None, name, number[one], *others[rest], result, 0, line_number)
 
 
 def _blocks(rows: Iterator[tuple[object, ...]], rest: list[tuple[object, ...]]) -> Iterator[list[object]]:
