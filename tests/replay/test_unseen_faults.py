@@ -203,3 +203,28 @@ def test_a_stack_in_the_way_of_a_mapping_has_grown() -> None:
     seen = World(TraceHeader("t", "t", "strace", faults="recorded"), [], preset("6.18"))
     mapped(seen, 1, 400, 4, 0x132)
     assert seen.apply(taken).divergence is not None
+
+
+def test_what_is_settled_as_unwritten_may_be_written_later() -> None:
+    """VM_ACCOUNT goes with the last writable page of unwritten memory; what stays writable is open again then."""
+    world = blind()
+    mapped(world, 1, 0, 4)
+    world.apply(Event(2, 1, 1, 1, None, "mmap", (A + 4 * P, 2 * P, 7, 0x32, -1, 0), A + 4 * P, 0))
+    verifier = Verifier(world)
+    verifier.step(Event(3, 1, 1, 1, None, "mprotect", (A + 3 * P, 2 * P, 0), 0, 0))
+    lines = [
+        ObservedVma(A + first * P, A + end * P, perms, 0, "00:00", 0, "", flags)
+        for first, end, perms, flags in (
+            (0, 3, "rw-p", PLAIN),
+            (3, 4, "---p", "mr mw me"),
+            (4, 5, "---p", "mr mw me ac"),  # written
+            (5, 6, "rwxp", "rd wr ex mr mw me ac"),
+        )
+    ]
+    verifier.step(check(lines, 4))
+    assert [write_open(v) for v in world.mm(1).vmas()] == [True, False, False, False]
+    verifier.step(Event(5, 1, 1, 1, None, "mprotect", (A, P, 1), 0, 0))
+    written = lines[0]._replace(end=A + P, perms="r--p", vm_flags="rd mr mw me ac")
+    verifier.step(check([written, lines[0]._replace(start=A + P), *lines[1:]], 6))
+    assert verifier.report.mismatches == verifier.report.mismatches_assumed == 0
+    assert verifier.report.assumed == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EINVAL, EIO, ENOMEM, EOPNOTSUPP, EOVERFLOW
+from errno import EFAULT, EINVAL, EIO, ENOMEM, EOPNOTSUPP, EOVERFLOW
 
 import pytest
 
@@ -99,6 +99,16 @@ def test_mbind_of_misplaced_pages(kernel: str, flags: int, left: list[tuple[int,
     answers(mm, EIO)
     assert sys_mbind(mm, ADDR + 2 * PAGE_SIZE, 2 * PAGE_SIZE, MPOL_PREFERRED, None, 0, flags) == -EIO
     assert pages(mm) == left
+
+
+@pytest.mark.parametrize(("page", "errno"), [(6, EIO), (-2, EFAULT), (8, EFAULT)])
+def test_mbind_of_misplaced_pages_and_a_hole(page: int, errno: int) -> None:
+    """The range is walked upwards: what comes first, the page or the hole, is the answer."""
+    mm = make("6.18")
+    answers(mm, EIO)
+    start = ADDR + page * PAGE_SIZE
+    assert sys_mbind(mm, start, 4 * PAGE_SIZE, MPOL_PREFERRED, None, 0, MPOL_MF_STRICT) == -errno
+    assert pages(mm) == KEPT
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

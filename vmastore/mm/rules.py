@@ -189,6 +189,14 @@ class RuleSet(Bugs):
         "whole range was checked first.",
     )
 
+    seal_spares_files: bool = switch(
+        ALWAYS,
+        "mm/mseal: update madvise() logic",
+        "Destructive advice on a sealed VMA is refused unless a file is mapped; since 6.17 a private mapping of "
+        "/dev/zero, which is anonymous, counts as one without.",
+        until=(6, 17, 0),
+    )
+
     # -- mremap -------------------------------------------------------------------------------------
     mremap_checks_first: bool = switch(
         (6, 17, 0),

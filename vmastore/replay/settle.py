@@ -7,7 +7,7 @@ from itertools import product
 from typing import NamedTuple
 
 from vmastore.events import Event, ObservedVma
-from vmastore.mm.flags import perms
+from vmastore.mm.flags import VM_SHARED, VM_WRITE, perms
 from vmastore.mm.mm import Mm
 from vmastore.mm.unknown import (
     UNSURE,
@@ -68,7 +68,17 @@ def settle(world: World, event: Event, before: Mm, outcome: Outcome, seen: dict[
     links = {at for at, count in first.links.items() if any(c.links[at] != count for c in explaining)}
     moved = {at for at, other in first.moved.items() if any(c.moved[at] != other for c in explaining)}
     found, _ = _try(world, event, before, first, Open(bases, links, moved))
+    if world.env.faults != "recorded":
+        _open_again(found)
     return found
+
+
+def _open_again(mm: Mm) -> None:
+    """What is settled as unwritten may be written from now on, unseen, where it can be."""
+    for vma in mm.vmas():
+        private = vma.attrs.vm_flags & (VM_WRITE | VM_SHARED) == VM_WRITE
+        if private and vma.anon_vma is None and not vma.unsure:
+            vma.unsure = UNSURE
 
 
 class Choice(NamedTuple):

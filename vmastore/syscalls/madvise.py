@@ -142,7 +142,9 @@ def _refused_by_seal(mm: Mm, vma: Vma, advice: int) -> bool:
     flags = vma.attrs.vm_flags
     if not flags & VM_SEALED or advice not in _DISCARD:
         return False
-    return vma.attrs.vm_file is None and not flags & VM_SHARED and not flags & VM_WRITE
+    if flags & (VM_SHARED | VM_WRITE):
+        return False
+    return vma.attrs.vm_file is None or (not mm.rules.seal_spares_files and vma.is_anonymous)
 
 
 def _any_refused(mm: Mm, start: int, end: int, advice: int) -> bool:

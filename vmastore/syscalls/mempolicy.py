@@ -39,13 +39,16 @@ def sys_mbind(mm: Mm, start: int, length: int, mode: int, nodemask: int | None, 
     policy = new_policy(mm, mode, mode_flags, nodes)
     if isinstance(policy, int):
         return policy
-    if policy is not None and not covered(mm, start, end):
-        return -EFAULT
-    if policy is None and mm.find_vma(start).vm_start >= end:
+    first = mm.find_vma(start).vm_start
+    if first >= end or (first > start and policy is not None):
         return -EFAULT
     strict = mm.fails(EIO) and flags & uapi.MPOL_MF_STRICT
     if strict and not flags & (uapi.MPOL_MF_MOVE | uapi.MPOL_MF_MOVE_ALL):
-        return -EIO  # queue_pages_range() met a misplaced page that it may not move: nothing is bound
+        return (
+            -EIO
+        )  # queue_pages_range() met a misplaced page that it may not move, before any hole: nothing is bound
+    if policy is not None and not covered(mm, start, end):
+        return -EFAULT
     error = _bind_all(mm, start, end, policy)
     return -EIO if strict and not error else error
 
