@@ -27,6 +27,7 @@ _DURATION = re.compile(rb" <\d+(?:\.\d+)?>\Z")  # -T
 _LASTED = re.compile(rb"(\d{1,8}(?:\.\d{1,9})?)>\Z")
 _DAY = re.compile(rb"\d\d:\d\d:\d\d(?:\.\d{1,9})?\Z")
 _SHORT = 40  # bytes
+_ADDRESS = 18  # bytes of the longest address as printed; one less: of 63 bits at most
 _UNFINISHED = b" <unfinished ...>"
 _END_OF_TIME = b"9"  # 2255: nanoseconds since the epoch must fit into 63 bits
 _GREATER_THAN, _POINT = b">."
@@ -45,7 +46,7 @@ class FastPath:
         self._step = step
         self._prefixes: dict[bytes, Thread] = {}
         self._firsts = Firsts()
-        self._results = Results(self._firsts)
+        self._results = Results()
         calls = forms(self._results)
         self._heads = Heads(self._prefixes, calls)
         self._halves = Halves(self._prefixes, calls)
@@ -60,7 +61,7 @@ class FastPath:
         """Read lines, without their newlines, from line number `first` at byte `end` on."""
         heads, second, results, duration = self._heads, self._halves, self._results, self._duration
         tracker, joiner, account = self._tracker, self._joiner, self._tracker.account
-        address, head_of, opened, births, out = self._firsts, heads.get, joiner.opened, tracker.births, tracker.out
+        firsts, head_of, opened, births, out = self._firsts, heads.get, joiner.opened, tracker.births, tracker.out
         stamped, durations = self._stamp, self._durations
         seq, halves, generals = tracker.seq, 0, 0
         begins = accumulate(map(len, lines), initial=end - first)  # less the number of the line: the newlines
@@ -114,11 +115,15 @@ class FastPath:
                 if answers is None:
                     text, _, answer = text.partition(b")")
                     one, _, asked = text.partition(b", ")
-                    rest, (result, more) = rests[asked], results[answer]
+                    rest, word = rests[asked], answer[3:]
+                    if answer[:5] == b" = 0x" and len(word) < _ADDRESS and word.isalnum() and word.islower():
+                        result, more = int(word, 16), None  # ever new ones: nothing to remember
+                    else:
+                        result, more = results[answer]
                 else:
                     one, _, asked = text.partition(b", ")
                     rest, result, more = answers[asked]
-                addr = address[one]
+                addr = int(one, 16) if one[:2] == b"0x" and len(one) <= _ADDRESS else firsts[one]
                 mm = thread.mm
                 if births or not mm:
                     raise Unparsed

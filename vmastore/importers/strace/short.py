@@ -31,19 +31,15 @@ _NAME = 64  # characters of a call's name
 
 
 class Firsts(Memo):
-    """First arguments, which are addresses: without comments and decorations, which may hold a parenthesis."""
+    """First arguments that are no plain addresses: without comments and decorations, which may hold a parenthesis."""
 
     def __init__(self) -> None:
-        super().__init__(_address)
+        super().__init__(lambda token: values.INT[token])
 
     def __missing__(self, token: bytes) -> int:
         if _NOT_PLAIN.search(token):
             raise Unparsed("not the short way")
         return super().__missing__(token)
-
-
-def _address(token: bytes) -> int:
-    return int(token, 16) & values.MASK64 if token[:2] == b"0x" else values.INT[token]
 
 
 class Rests(dict[bytes, Rest]):
@@ -87,18 +83,11 @@ class _OfMremap(Rests):
 class Results(dict[bytes, Outcome]):
     """What stands behind the closing parenthesis, its padding included, remembered."""
 
-    def __init__(self, firsts: Firsts) -> None:
-        super().__init__()
-        self._firsts = firsts
-
     def __missing__(self, text: bytes) -> Outcome:
         number = _NUMBER.match(text)
         if number:
-            address = number[1]
-            value = int(address, 0)
+            value = int(number[1], 0)
             outcome: Outcome = (value, None if value <= _I63 else (0, False))
-            if address.startswith(b"0x") and len(self._firsts) < values.MEMO_LIMIT:
-                self._firsts[address] = value  # a later call is about to name it
         else:
             result = parse_result(text)
             if result.value is None or result.duration_ns is not None or result.decoration:
