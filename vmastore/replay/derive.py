@@ -94,9 +94,8 @@ def _fold(
             seq, number, call = event[0], event[1], event[5]
             if call == "exit" and number in world.mms and len(event.args) > 2 and event.args[2]:
                 writer.lost_merges += lost_merge_values(world.mms[number], seq - 1)
-            outcome = world.apply(event)
+            _, _, decisions, count, result, errno, divergence = world.apply(event)
             changes = lives.after(event, number)
-            count, divergence, decisions = outcome.map_count, outcome.divergence, outcome.decisions
             decided: tuple[int, ...] = ()
             if decisions:
                 for n, decision in enumerate(decisions, 1):
@@ -107,18 +106,14 @@ def _fold(
                     decided += (found,)
                     decision_rows += (seq, n, number, vm_start, vm_end, found)
             told, kind = told_of.get(decided) or kinds.outcome(decided, decisions)
+            told.seen += 1
             if divergence is not None:
                 summary.divergences += 1
                 kind = kinds.number(told, divergence)
             outcomes += (seq, number, count, kind)
-            if changes or told.cases or outcome.result != event[7] or outcome.errno != event[8]:
-                value = rolling.add(outcome, told.cases, changes)
+            if changes or told.cases or result != event[7] or errno != event[8]:
+                value = rolling.add((seq, number, told.cases, errno, result, count, changes))
             hashes += value
-            if decided:
-                summary.splits += told.splits
-                summary.assumed += not told.certain
-                for case in told.merges:
-                    summary.merges[case] = summary.merges.get(case, 0) + 1
             if count > peak:
                 peak = summary.peak = count
                 summary.peak_seq, summary.peak_mm = seq, number
@@ -132,6 +127,8 @@ def _fold(
                 pause = min(spacing.look_at, seq - seq % _SETTLE + _SETTLE)
         summary.events += len(events)
     lives.finish()
+    kinds.forget()
+    summary.merges, summary.splits, summary.assumed = kinds.merges, kinds.splits, kinds.assumed
 
 
 def lost_merge_values(mm: Mm, seq: int) -> list[Any]:

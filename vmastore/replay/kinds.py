@@ -13,19 +13,21 @@ _Key = tuple[str, str, str, Reason | None, Reason | None, bool]
 class Told:
     """What all outcomes of the same decisions are."""
 
-    __slots__ = ("cases", "certain", "merges", "splits")
+    __slots__ = ("cases", "certain", "merges", "seen", "splits")
 
     def __init__(self) -> None:
         self.cases = ""  # as `Outcome.cases`
         self.certain = True
         self.merges: list[str] = []  # their cases
         self.splits = 0
+        self.seen = 0  # outcomes that were so
 
 
 class Kinds:
     """Numbers the kinds of one replay in the order in which they are met, from 1 on, and makes their rows.
 
     Forgets all it knows where that is too much: a kind may then come to have two numbers.
+    What merged and split in all of them is in `merges` (by case), `splits` and `assumed`, up to the last `forget`.
     outcomes, decisions: get the values of the rows, as `ReplayWriter.outcome_kinds` and `decision_kinds` want them.
     """
 
@@ -37,12 +39,24 @@ class Kinds:
         self._numbers: dict[tuple[int, int, str, bool, str | None], int] = {}
         self.told: dict[tuple[int, ...], tuple[Told, int]] = {}  # by the kinds of its decisions
         self.of: dict[_Key, int] = {}  # of a decision, by `key_of`
+        self.merges: dict[str, int] = {}
+        self.splits = 0
+        self.assumed = 0
+
+    def forget(self) -> None:
+        """Forget what is told of outcomes, and how many were so: that goes into the sums."""
+        for told, _ in self.told.values():
+            self.splits += told.seen * told.splits
+            self.assumed += told.seen * (not told.certain)
+            for case in told.merges:
+                self.merges[case] = self.merges.get(case, 0) + told.seen
+        self.told.clear()
 
     def decision(self, decision: Decision) -> int:
         """The kind of a decision that `of` does not know."""
         if len(self.of) >= _KEPT:
             self.of.clear()
-            self.told.clear()
+            self.forget()
         api, action, _, _, case, prev, nxt, _, _, _, sure = decision
         self._decisions = number = self._decisions + 1
         self.of[api, action, case, prev, nxt, sure] = number
@@ -54,7 +68,7 @@ class Kinds:
     def outcome(self, decided: tuple[int, ...], decisions: list[Decision]) -> tuple[Told, int]:
         """What an outcome of decisions of these kinds is, and its kind, where `told` does not know."""
         if len(self.told) >= _KEPT:
-            self.told.clear()
+            self.forget()
         told = Told()
         cases = []
         for decision in decisions:
@@ -77,7 +91,7 @@ class Kinds:
         if found is None:
             if len(self._numbers) >= _KEPT:
                 self._numbers.clear()
-                self.told.clear()
+                self.forget()
             self._outcomes = found = self._outcomes + 1
             self._numbers[key] = found
             self._rows += (found, key[0], key[1], key[2], 1 if told.certain else 0, divergence)

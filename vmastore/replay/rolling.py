@@ -6,8 +6,9 @@ from hashlib import blake2b
 from marshal import dumps
 
 from vmastore.replay.lifetimes import Changes
-from vmastore.replay.world import Outcome
 
+# of an outcome: seq, mm, cases, errno, result, map_count; and what `Lifetimes.after` gave
+Facts = tuple[int, int, str, int, int | None, int, Changes]
 _PLAIN = 0  # marshal's first format: the same bytes for equal values, in any process and release of Python
 
 
@@ -25,12 +26,8 @@ class Rolling:
         self._hash = blake2b(digest_size=8)  # of all facts so far: each value is its digest up to there
         self.value = self._hash.digest()
 
-    def add(self, outcome: Outcome, cases: str, changes: Changes) -> bytes:
-        """The value after one more event that has something to tell (see above), 8 bytes.
-
-        cases: `outcome.cases`. changes: of `Lifetimes.after`.
-        """
-        facts = (outcome.seq, outcome.mm, cases, outcome.errno, outcome.result, outcome.map_count, changes)
+    def add(self, facts: Facts) -> bytes:
+        """The value after one more event that has something to tell (see above), 8 bytes."""
         self._hash.update(dumps(facts, _PLAIN))
         self.value = self._hash.digest()
         return self.value
