@@ -1,9 +1,11 @@
 """The build switch: VMASTORE_MYPYC=1 compiles the layers that decide with mypyc, from the same source.
 
-Without it (the default) the wheel is pure Python. mypy must be there: docs/performance.md.
+Without it (the default) the wheel is pure Python. An isolated build gets mypy by itself; a C compiler and
+Python's headers must be there.
 """
 
 import os
+import sys
 from glob import glob
 
 from setuptools import setup
@@ -28,11 +30,13 @@ _COMPILED = (
 )
 # mypyc cannot compile a subclass of AssertionError
 _LEFT_OUT = {"vmastore/mm/validate.py"}
+_DESCRIBING = {"egg_info", "dist_info"}  # mypy may not be there yet
+_ASKED = os.environ.get("VMASTORE_MYPYC") == "1"
 
 
 def extensions() -> list:
-    """The modules to compile; none without the switch."""
-    if os.environ.get("VMASTORE_MYPYC") != "1":
+    """The modules to compile; none without the switch, or while only the project's description is asked for."""
+    if not _ASKED or _DESCRIBING & set(sys.argv):
         return []
     from mypyc.build import mypycify
 
@@ -40,4 +44,4 @@ def extensions() -> list:
     return mypycify([path for path in paths if not path.endswith("__init__.py")], opt_level="3")
 
 
-setup(ext_modules=extensions())
+setup(ext_modules=extensions(), setup_requires=["mypy>=1.11"] if _ASKED else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tomllib
 import venv
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,6 +65,17 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     for wanted in ("vmastore/cli/main.py", "vmastore/_migrations/env.py", "vmastore/py.typed"):
         assert wanted in names
     assert any(name.startswith("vmastore/_migrations/versions/r0001") for name in names)
+
+
+@pytest.mark.parametrize("asked", ["1", "0", ""])
+def test_a_compiled_build_asks_for_its_compiler(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip asks what an isolated build needs before anything is there: mypy, where the engine is to be compiled."""
+    given: dict[str, object] = {}
+    monkeypatch.setitem(sys.modules, "setuptools", SimpleNamespace(setup=given.update))
+    monkeypatch.setenv("VMASTORE_MYPYC", asked)
+    monkeypatch.setattr(sys, "argv", ["setup.py", "egg_info"])
+    runpy.run_path(str(ROOT / "setup.py"))
+    assert given == {"ext_modules": [], "setup_requires": ["mypy>=1.11"] if asked == "1" else []}
 
 
 _MIGRATED = """
