@@ -214,6 +214,11 @@ def protect_up_to_sealed(p: Process) -> object:
     return p.mprotect(0, 2, R), p.lines(0, 4)
 
 
+def fork_a_ring(p: Process) -> object:
+    p.mmap(0, 1, flags=uapi.MAP_SHARED, file=p.open("io_uring"))  # VM_DONTEXPAND
+    return p.madvise(0, 1, uapi.MADV_DOFORK)
+
+
 def advice_on_sealed_zeros(p: Process) -> object:
     """Of /dev/zero, mapped privately; a file is spared by all."""
     for page, kind in ((0, "zero"), (2, "regular")):
@@ -328,6 +333,7 @@ TABLE = {
         (-EPERM, "[0-1 rw-p][1-2 rw-p][2-4 rw-p]"),
         (-EPERM, "[0-1 r--p][1-2 rw-p][2-4 rw-p]"),
     ),
+    "dofork-refuses-special": Shown(fork_a_ring, 0, -EINVAL),
     "seal-spares-files": Shown(advice_on_sealed_zeros, (-EPERM, 0), (0, 0)),
     "mremap-checks-first": Shown(invalid_move, (-EFAULT, ""), (-EFAULT, "[8-10 rw-p]")),
     "mremap-multi-vma": Shown(move_two, (-EFAULT, ""), (0, "[8-9 rw-p][9-10 r--p]")),

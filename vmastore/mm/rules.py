@@ -169,6 +169,11 @@ class RuleSet(Bugs):
         "mm/madvise: allow process_madvise() on the own mm with any advice",
         "process_madvise on the own process takes any advice.",
     )
+    dofork_refuses_special: bool = switch(
+        (7, 3, 0),
+        "mm/madvise: MADV_DOFORK on VM_SPECIAL mappings",
+        "MADV_DOFORK is refused on every VM_SPECIAL mapping ([vdso], [vvar]); before, on VM_IO alone.",
+    )
     populate_walks_vmas: bool = switch(
         ALWAYS,
         "mm/madvise: MADV_POPULATE_* as one walk over VMAs",

@@ -332,6 +332,12 @@ class Vma:
         return file is None or (file.kind == "zero" and not self.attrs.vm_flags & VM_SHARED)
 
     @property
+    def has_file(self) -> bool:
+        """Whether the kernel's vm_file is set: not of a special mapping ([vdso]), whatever stands for it here."""
+        file = self.attrs.vm_file
+        return file is not None and file.kind != "special"
+
+    @property
     def is_private_file(self) -> bool:
         flags = self.attrs.vm_flags
         return self.attrs.vm_file is not None and bool(flags & VM_MAYWRITE) and not flags & VM_MAYSHARE

@@ -144,7 +144,7 @@ def _refused_by_seal(mm: Mm, vma: Vma, advice: int) -> bool:
         return False
     if flags & (VM_SHARED | VM_WRITE):
         return False
-    return vma.attrs.vm_file is None or (not mm.rules.seal_spares_files and vma.is_anonymous)
+    return not vma.has_file if mm.rules.seal_spares_files else vma.is_anonymous
 
 
 def _any_refused(mm: Mm, start: int, end: int, advice: int) -> bool:
@@ -166,7 +166,7 @@ def _behave(mm: Mm, vma: Vma, prev: Vma, start: int, end: int, advice: int) -> V
     if on_pages is not None:
         error = on_pages(mm, vma)
         return -error if error else vma
-    new = _new_flags(vma, advice)
+    new = _new_flags(mm, vma, advice)
     if new < 0:
         return new
     changed = update_vma(mm, vma, prev, start, end, new, vma.attrs.anon_name)
@@ -185,7 +185,7 @@ def update_vma(mm: Mm, vma: Vma, prev: Vma, start: int, end: int, new: int, name
     return changed
 
 
-def _new_flags(vma: Vma, advice: int) -> int:
+def _new_flags(mm: Mm, vma: Vma, advice: int) -> int:
     """The vm_flags that an advice asks for, or -EINVAL."""
     flags = vma.attrs.vm_flags
     if advice == uapi.MADV_NORMAL:
@@ -197,10 +197,10 @@ def _new_flags(vma: Vma, advice: int) -> int:
     if advice == uapi.MADV_DONTFORK:
         return flags | VM_DONTCOPY
     if advice == uapi.MADV_DOFORK:
-        refused = VM_SPECIAL if vma.attrs.table.ignored & VM_MAYBE_GUARD else VM_IO
+        refused = VM_SPECIAL if mm.rules.dofork_refuses_special else VM_IO
         return -EINVAL if flags & refused else flags & ~VM_DONTCOPY
     if advice == uapi.MADV_WIPEONFORK:
-        return -EINVAL if vma.attrs.vm_file is not None or flags & VM_SHARED else flags | VM_WIPEONFORK
+        return -EINVAL if vma.has_file or flags & VM_SHARED else flags | VM_WIPEONFORK
     if advice == uapi.MADV_KEEPONFORK:
         return -EINVAL if flags & VM_DROPPABLE else flags & ~VM_WIPEONFORK
     if advice == uapi.MADV_DONTDUMP:
@@ -236,8 +236,7 @@ def _lru(mm: Mm, vma: Vma) -> int:
 
 
 def _willneed(mm: Mm, vma: Vma) -> int:
-    file = vma.attrs.vm_file
-    if file is None:
+    if not vma.has_file:
         return 0  # CONFIG_SWAP; without it EBADF
     return EBADF if mm.fails(EBADF) else 0
 
@@ -245,7 +244,7 @@ def _willneed(mm: Mm, vma: Vma) -> int:
 def _remove(mm: Mm, vma: Vma) -> int:
     """madvise_remove(): punches a hole in a shared writable file mapping."""
     flags = vma.attrs.vm_flags
-    if flags & VM_LOCKED or vma.attrs.vm_file is None:
+    if flags & VM_LOCKED or not vma.has_file:
         return EINVAL
     if not flags & VM_SHARED or not flags & VM_MAYWRITE:
         return EACCES
@@ -276,6 +275,8 @@ def _guard(mm: Mm, vma: Vma, start: int, end: int, *, install: bool) -> int:
 
 
 def _collapse(mm: Mm, vma: Vma) -> int:
+    if vma.attrs.vm_flags & (VM_SPECIAL | VM_HUGETLB):  # VM_NO_KHUGEPAGED
+        return EINVAL
     for errno in (EINVAL, EAGAIN, 16, EIO, EFAULT):
         if mm.fails(errno):
             return errno

@@ -64,7 +64,7 @@ def _set_anon_name(mm: Mm, opt: int, start: int, length_in: int, name_ptr: int, 
 
     def visit(vma: Vma, prev: Vma, low: int, high: int) -> Vma | int:
         file = vma.attrs.vm_file
-        if file is not None and not (mm.rules.anon_name_shmem and _anon_shmem(mm, file)):
+        if file is not None and vma.has_file and not (mm.rules.anon_name_shmem and _anon_shmem(mm, file)):
             return -EBADF
         changed = update_vma(mm, vma, prev, low, high, vma.attrs.vm_flags, name)
         return -EAGAIN if changed == -ENOMEM else changed
