@@ -228,3 +228,17 @@ def test_what_is_settled_as_unwritten_may_be_written_later() -> None:
     verifier.step(check([written, lines[0]._replace(start=A + P), *lines[1:]], 6))
     assert verifier.report.mismatches == verifier.report.mismatches_assumed == 0
     assert verifier.report.assumed == 2
+
+
+def test_what_a_child_writes_may_have_been_written_before_the_fork() -> None:
+    """MADV_POPULATE_WRITE shows that a VMA is written; what a parent wrote before would merge with nobody."""
+    world = blind()
+    mapped(world, 1, 0, 4)
+    world.apply(Event(2, 1, 1, 1, None, "fork", (17, 2), 2, 0))
+    world.apply(Event(3, 2, 2, 2, None, "madvise", (A, 4 * P, 23), 0, 0))
+    vma = world.mm(2).find_vma(A)
+    assert vma.anon_vma is not None and not write_open(vma)
+    beside = world.apply(Event(4, 2, 2, 2, None, "mmap", (A + 4 * P, P, 3, 0x32, -1, 0), A + 4 * P, 0))
+    assert not beside.certain
+    world.apply(Event(5, 1, 1, 1, None, "madvise", (A, 4 * P, 23), 0, 0))
+    assert world.apply(Event(6, 1, 1, 1, None, "mmap", (A + 4 * P, P, 3, 0x32, -1, 0), A + 4 * P, 0)).certain

@@ -48,12 +48,13 @@ def anon_vma_prepare(mm: Mm, vma: Vma) -> None:
 
 
 def _now_written(vma: Vma, lent: bool) -> None:
-    """It is written, and may have been before, unseen: at a time when a neighbour's anon_vma fitted, or did not."""
+    """It is written, and may have been before, unseen: when a neighbour's anon_vma fitted, or in the parent."""
     was = vma.unsure
     vma.unsure &= UNSURE_BASE
     if not was & UNSURE_KINDS or vma.base is not None:
         return
-    if was & UNSURE_PIECE or _may_share(vma.prev, vma, vma.prev) or _may_share(vma, vma.next, vma.next):
+    open_still = was & (UNSURE_PIECE | UNSURE_FORKED)  # inherited, it has a chain of two or more
+    if open_still or _may_share(vma.prev, vma, vma.prev) or _may_share(vma, vma.next, vma.next):
         vma.unsure = UNSURE_BASE
         vma.base = BaseAnon(True, own=not was & UNSURE_FORKED, late=True, lent=lent)
 
