@@ -6,13 +6,14 @@ from errno import EFAULT, EINVAL, EIO, ENOMEM, EOPNOTSUPP, EOVERFLOW
 
 import pytest
 
-from vmastore.mm.flags import PAGE_SIZE
+from vmastore.mm.flags import PAGE_SIZE, VM_LOCKED
 from vmastore.mm.mm import Config, Env, Mm
 from vmastore.mm.rules import preset
 from vmastore.mm.vma import File
 from vmastore.syscalls.mempolicy import sys_mbind
 from vmastore.syscalls.mlock import sys_mlock
 from vmastore.syscalls.mmap import sys_mmap
+from vmastore.syscalls.mprotect import sys_mprotect
 from vmastore.syscalls.mremap import sys_mremap
 from vmastore.syscalls.uapi import (
     MAP_ANONYMOUS,
@@ -27,6 +28,7 @@ from vmastore.syscalls.uapi import (
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
 )
+from vmastore.syscalls.userfaultfd import uffd_ctx, uffdio_register
 
 ADDR = 0x100000000
 KERNELS = ["6.1", "6.8", "6.12", "6.18", "7.3"]
@@ -109,6 +111,18 @@ def test_mbind_of_misplaced_pages_and_a_hole(page: int, errno: int) -> None:
     start = ADDR + page * PAGE_SIZE
     assert sys_mbind(mm, start, 4 * PAGE_SIZE, MPOL_PREFERRED, None, 0, MPOL_MF_STRICT) == -errno
     assert pages(mm) == KEPT
+
+
+def test_mlock_stops_where_a_userfaultfd_answers() -> None:
+    """ENOMEM with all of it locked: pages were faulted in up to a VMA whose faults somebody else was to serve."""
+    mm = make("6.18")
+    assert sys_mprotect(mm, ADDR, 8 * PAGE_SIZE, 3) == 0
+    assert uffdio_register(mm, uffd_ctx(mm, 1), ADDR + 2 * PAGE_SIZE, 2 * PAGE_SIZE, 1) == 0
+    answers(mm, ENOMEM)
+    assert sys_mlock(mm, ADDR, 8 * PAGE_SIZE) == -ENOMEM
+    assert pages(mm) == [(0, 2), (2, 4), (4, 8)]
+    assert all(vma.vm_flags & VM_LOCKED for vma in mm.vmas())
+    assert [vma.anon_vma is not None for vma in mm.vmas()] == [True, True, False]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

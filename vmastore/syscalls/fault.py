@@ -217,13 +217,18 @@ def may_fault(mm: Mm, vma: Vma) -> bool:
     return vma.attrs.vm_file is not None and vma.attrs.vm_file.size is None
 
 
-def mm_populate(mm: Mm, start: int, end: int, *, ignore_errors: bool = True) -> bool:
-    """Fault [start, end) in, VMA by VMA (__mm_populate). False: stopped at one not accessible."""
+def mm_populate(mm: Mm, start: int, end: int, *, ignore_errors: bool = True, failed: bool = False) -> bool:
+    """Fault [start, end) in, VMA by VMA (__mm_populate). False: stopped at one not accessible.
+
+    failed: the kernel said that it stopped: at the first VMA then where it may have, if the model sees no reason.
+    """
     vma = mm.find_vma(start)
     while vma.vm_start < end:
         if not vma.attrs.vm_flags & (VM_IO | VM_PFNMAP):
             low, high = max(start, vma.vm_start), min(end, vma.vm_end)
             if not populate_vma(mm, vma, low, high) and not ignore_errors:
+                return False
+            if failed and may_fault(mm, vma):
                 return False
         vma = vma.next
     return True

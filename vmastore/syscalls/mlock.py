@@ -20,7 +20,7 @@ from vmastore.mm.merge import vma_modify_flags
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
 from vmastore.syscalls.common import over_memlock, page_align, write_flags
-from vmastore.syscalls.fault import may_fault, mm_populate
+from vmastore.syscalls.fault import mm_populate
 from vmastore.syscalls.uapi import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT
 
 
@@ -38,21 +38,9 @@ def sys_mlock(mm: Mm, start: int, length: int, flags: int = 0) -> int:
     error = _apply(mm, start, length, vm_flags)
     if error or not length:
         return error
-    if not mm_populate(mm, start, start + length, ignore_errors=False):
+    if not mm_populate(mm, start, start + length, ignore_errors=False, failed=mm.fails(ENOMEM)):
         return -ENOMEM  # -EFAULT as POSIX has it
-    if mm.fails(ENOMEM) and _may_fault(mm, start, start + length):
-        return -ENOMEM
     return -EAGAIN if mm.fails(EAGAIN) else 0
-
-
-def _may_fault(mm: Mm, start: int, end: int) -> bool:
-    """Whether populating the range may meet what the model cannot see (a userfaultfd, a guard page)."""
-    vma = mm.find_vma(start)
-    while vma.vm_start < end:
-        if may_fault(mm, vma):
-            return True
-        vma = vma.next
-    return False
 
 
 def sys_munlock(mm: Mm, start: int, length: int) -> int:
