@@ -242,3 +242,23 @@ def test_what_a_child_writes_may_have_been_written_before_the_fork() -> None:
     assert not beside.certain
     world.apply(Event(5, 1, 1, 1, None, "madvise", (A, 4 * P, 23), 0, 0))
     assert world.apply(Event(6, 1, 1, 1, None, "mmap", (A + 4 * P, P, 3, 0x32, -1, 0), A + 4 * P, 0)).certain
+
+
+def test_the_offset_of_what_did_not_merge_is_open() -> None:
+    """A moved mapping was taken for one with its neighbour, and is not: it may have been written where it was."""
+    world = blind()
+    mapped(world, 1, 0, 2)
+    mapped(world, 2, 100, 1)
+    verifier = Verifier(world)
+    for seq, call, args, result in (
+        (3, "mprotect", (A + 100 * P, P, 1), 0),
+        (4, "mremap", (A + 100 * P, P, P, 3, A + P), A + P),
+        (5, "mprotect", (A + P, P, 3), 0),
+    ):
+        verifier.step(Event(seq, 1, 1, 1, None, call, args, result, 0))
+    verifier.step(Event(6, 1, 1, 1, None, "munmap", (A + 200 * P, P), 0, 0))  # no observation between
+    lines = [ObservedVma(A + n * P, A + (n + 1) * P, "rw-p", 0, "00:00", 0, "", PLAIN) for n in (0, 1)]
+    verifier.step(check(lines, 7))
+    assert (verifier.report.mismatches, verifier.report.mismatches_assumed) == (0, 1)
+    mapped_on = Event(8, 1, 1, 1, None, "mmap", (A + 2 * P, P, 3, 0x32, -1, 0), A + 2 * P, 0)
+    assert not world.apply(mapped_on).certain

@@ -11,6 +11,8 @@ from vmastore.mm.unknown import UNSURE, UNSURE_FORKED, UNSURE_PIECE
 from vmastore.mm.vma import File, Vma
 from vmastore.replay.baseline import Builder, Identity, line_flags, set_labels
 
+_ELSEWHERE = -1 << 60  # pages: an offset that no other VMA has
+
 
 def clone_mm(mm: Mm) -> Mm:
     """An independent copy of an address space: same attributes, anon_vmas and unknowns."""
@@ -36,7 +38,8 @@ def resync(mm: Mm, lines: Iterable[ObservedVma], images: dict[Identity, File]) -
     """Make mm show `lines`; VMAs that already do stay as they are, the others are rebuilt.
 
     A rebuilt VMA takes what an observation does not show (anon_vma, policy, the open file
-    description) from the one it overlaps most.
+    description) from the one it overlaps most; where mappings were moved that may have been written
+    before, its page offset may be another.
     """
     lines = list(lines)
     wanted = {line.start: line for line in lines}
@@ -52,6 +55,8 @@ def resync(mm: Mm, lines: Iterable[ObservedVma], images: dict[Identity, File]) -
             if mm.env.faults != "recorded" and not attrs.vm_flags & VM_SHARED and not attrs.special:
                 fresh.unsure = _nothing_known(fresh)  # what the replay knew was wrong, the trace does not show more
                 fresh.base = None
+                if mm.env.open_offsets and fresh.is_anonymous and not attrs.open_offset:
+                    fresh.attrs = attrs.with_delta(attrs.delta, _ELSEWHERE - (fresh.vm_start >> PAGE_SHIFT))
             mm.insert(fresh)
     set_labels(mm, lines)
 
