@@ -30,13 +30,13 @@ _COMPILED = (
 )
 # mypyc cannot compile a subclass of AssertionError
 _LEFT_OUT = {"vmastore/mm/validate.py"}
-_DESCRIBING = {"egg_info", "dist_info"}  # mypy may not be there yet
+_DESCRIPTION = {"egg_info", "dist_info"} & set(sys.argv)  # all that is asked for: mypy may not be there yet
 _ASKED = os.environ.get("VMASTORE_MYPYC") == "1"
 
 
 def extensions() -> list:
     """The modules to compile; none without the switch, or while only the project's description is asked for."""
-    if not _ASKED or _DESCRIBING & set(sys.argv):
+    if not _ASKED or _DESCRIPTION:
         return []
     from mypyc.build import mypycify
 
@@ -44,4 +44,4 @@ def extensions() -> list:
     return mypycify([path for path in paths if not path.endswith("__init__.py")], opt_level="3")
 
 
-setup(ext_modules=extensions(), setup_requires=["mypy>=1.11"] if _ASKED else [])
+setup(ext_modules=extensions(), setup_requires=["mypy>=1.11"] if _ASKED and _DESCRIPTION else [])
