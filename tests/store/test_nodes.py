@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmastore.store.nodes import FOREVER, PAGE_LEVELS, SEQ_LEVELS, holding, node, nodes_of, overlapping
+from vmastore.store.nodes import FOREVER, PAGE_LEVELS, SEQ_LEVELS, holding, nodes_of, overlapping
 
 spans = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(sorted)
+
+
+def node(first: int, last: int) -> int:
+    """The middle of the smallest range of the tree that holds both, found by going up from the leaves."""
+    level = 0
+    while first >> level != last >> level:
+        level += 1
+    return (2 * (first >> level) + 1) << level
 
 
 def table(intervals: list[list[int]]) -> sqlite3.Connection:

@@ -14,6 +14,7 @@ from vmastore.mm.rules import preset
 from vmastore.replay.derive import derive
 from vmastore.replay.trace import StoredTrace
 from vmastore.store import Store, open_readable, open_store, query, saved
+from vmastore.store.hints import hint_for
 from vmastore.store.readable import StoreFile
 from vmastore.store.resolve import stale
 
@@ -58,8 +59,9 @@ def test_both_ways_answer_alike(place: Path) -> None:
 
 def test_nothing_can_be_written(place: Path) -> None:
     """Not by the connection that may, either."""
-    with open_readable(place) as store, pytest.raises(StoreError, match="readonly"):
+    with open_readable(place) as store, pytest.raises(StoreError, match="readonly") as error:
         store.rows("DELETE FROM event_t")
+    assert error.value.hint == hint_for("readonly")
 
 
 def _older(path: Path) -> None:

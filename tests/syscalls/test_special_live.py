@@ -10,6 +10,7 @@ import pytest
 
 from vmastore.importers.maps_file import MapsReader
 from vmastore.mm.rules import resolve
+from vmastore.recorder.system import system_config
 from vmastore.replay.world import World
 from vmastore.syscalls import uapi
 from vmastore.syscalls.madvise import sys_madvise
@@ -51,10 +52,11 @@ def test_advice_on_special_mappings(name: str) -> None:
         pytest.skip("no special mappings in this process")
     start, length = special()[name]
     reader = MapsReader(f"pid:{os.getpid()}", None)
+    header = reader.header._replace(config=system_config())
     uname = os.uname()
     wrong = {}
     for advice, value in ADVICE.items():
-        world = World(reader.header, lambda: reader.files, resolve(uname.release, uname.version))
+        world = World(header, lambda: reader.files, resolve(uname.release, uname.version))
         for event in reader.events():
             world.apply(event)
         mm = world.mm(1)

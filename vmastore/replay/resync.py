@@ -11,7 +11,7 @@ from vmastore.mm.unknown import UNSURE, UNSURE_FORKED, UNSURE_PIECE
 from vmastore.mm.vma import File, Vma
 from vmastore.replay.baseline import Builder, Identity, line_flags, set_labels
 
-_ELSEWHERE = -1 << 60  # pages: an offset that no other VMA has
+_ELSEWHERE = -1 << 60  # pages: any other offset; no VMA has it, so that the other answer is to merge with none
 
 
 def clone_mm(mm: Mm) -> Mm:

@@ -10,28 +10,14 @@ from sqlalchemy.exc import DatabaseError
 
 from vmastore.errors import StoreError
 from vmastore.store.engine import appender, named, reader
+from vmastore.store.hints import hint_for
 
 
 def explain(engine: Engine, error: Exception) -> StoreError:
     """A database error as one sentence that names the file."""
     place = named(engine)
     what = " ".join(str(getattr(error, "orig", error)).split())
-    hints = {
-        "is locked": "another program is writing to it; try again",
-        "lock timeout": "another program is writing to it; try again",
-        "password authentication failed": "the password is in the URL (user:password@host), or in ~/.pgpass",
-        "no password supplied": "the password is in the URL (user:password@host), or in ~/.pgpass",
-        "Is the server running": "start the server, or correct the host and port: postgresql+psycopg://USER@HOST:PORT/DATABASE",
-        "could not translate host name": "correct the host: postgresql+psycopg://USER@HOST:PORT/DATABASE",
-        "failed to resolve host": "correct the host: postgresql+psycopg://USER@HOST:PORT/DATABASE",
-        "No space left": "free space on the server's disk; what was committed is intact",
-        "permission denied": "this account may only read: have its rights granted, or use another",
-        "readonly": "it cannot be written: check its permissions and its folder's",
-        "malformed": "restore it from a backup",
-        "is full": "free space on its disk; what was committed is intact",
-        "disk I/O error": "its disk is full, refuses or fails (see `ulimit -f`, dmesg); what was committed is intact",
-    }
-    hint = next((text for word, text in hints.items() if word in what), None)
+    hint = hint_for(what)
     if 'FATAL: database "' in what and "does not exist" in what:
         hint = f"make it with `createdb {engine.url.database}`; the first import makes the store in it"
     return StoreError(f"{place}: {what}", hint=hint)

@@ -15,14 +15,8 @@ FOREVER = (1 << SEQ_LEVELS) - 1  # the last event of a lifetime that has not end
 _PAGES = (1 << PAGE_LEVELS) - 1  # the last page
 
 
-def node(first: int, last: int) -> int:
-    """The node of the interval [first, last], both included and not negative."""
-    level = (first ^ last).bit_length()
-    return (2 * (first >> level) + 1) << level
-
-
 def nodes_of(born: int, died: int | None, vm_start: int, vm_end: int) -> tuple[int, int]:
-    """`node` of when a VMA lived, and of its pages: together and without calls, since each VMA has both.
+    """The node of when a VMA lived, and that of its pages: together and without calls, since each VMA has both.
 
     It lived from event `born` up to, but without, event `died` (None: not ended), at [vm_start, vm_end), unsigned
     bytes.

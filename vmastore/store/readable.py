@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vmastore.errors import StoreError
-from vmastore.store.sqlite import APPLICATION_ID, BUSY_SECONDS, writable
+from vmastore.store.hints import hint_for
+from vmastore.store.sqlite import BUSY_SECONDS, check_file, writable
 from vmastore.version import SCHEMA
 
 if TYPE_CHECKING:
     from vmastore.store.store import Store
 
 Readable: TypeAlias = "Store | StoreFile"  # what queries take
-_APPLICATION_ID_AT = slice(68, 72)  # in the first page of a SQLite file
 
 
 class StoreFile:
@@ -42,7 +42,7 @@ class StoreFile:
         try:
             return self._connection.execute(sql, params).fetchall()
         except sqlite3.Error as error:
-            raise StoreError(f"{self.place}: {error}") from None
+            raise StoreError(f"{self.place}: {error}", hint=hint_for(str(error))) from None
 
 
 def open_readable(place: str | Path) -> Readable:
@@ -56,13 +56,13 @@ def open_readable(place: str | Path) -> Readable:
 
 
 def _plain_file(path: str) -> StoreFile | None:
-    """The store in a file about which there is nothing to be said; of all else `open_store` says what it is."""
+    """The store in a file about which there is nothing to be said; of all else `open_store` says what it is.
+
+    Raises StoreError as that does for what is no store's file.
+    """
     if "://" in path or not Path(path).is_file() or not writable(path):
         return None
-    with open(path, "rb") as stream:
-        head = stream.read(100)
-    if int.from_bytes(head[_APPLICATION_ID_AT], "big") != APPLICATION_ID:
-        return None
+    check_file(path)
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         connection.execute("PRAGMA query_only=ON")
