@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EFAULT, EINVAL, EIO, ENOMEM, EOPNOTSUPP, EOVERFLOW
+from errno import EFAULT, EINVAL, EIO, ENOMEM, EOPNOTSUPP, EOVERFLOW, EPERM
 
 import pytest
 
@@ -15,6 +15,7 @@ from vmastore.syscalls.mlock import sys_mlock
 from vmastore.syscalls.mmap import sys_mmap
 from vmastore.syscalls.mprotect import sys_mprotect
 from vmastore.syscalls.mremap import sys_mremap
+from vmastore.syscalls.mseal import sys_mseal
 from vmastore.syscalls.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -89,6 +90,19 @@ def test_the_doubt_about_map_sync_is_real(dev: str, left: list[tuple[int, int]])
     flags = MAP_SHARED_VALIDATE | MAP_FIXED | MAP_SYNC
     assert sys_mmap(mm, ADDR + 2 * PAGE_SIZE, PAGE_SIZE, 1, flags, file, 0) == -EOPNOTSUPP
     assert pages(mm) == left
+
+
+def test_another_answer_tells_that_the_file_system_knows_map_sync() -> None:
+    """A sealed VMA is met behind that check, when the edge of the range has been split."""
+    mm = make("6.18")
+    assert sys_mseal(mm, ADDR + 4 * PAGE_SIZE, PAGE_SIZE, 0) == 0
+    answers(mm, EPERM)
+    mm.decisions.clear()
+    file = File(1, "regular", "/data/f", readable=True, writable=True)
+    flags = MAP_SHARED_VALIDATE | MAP_FIXED | MAP_SYNC
+    assert sys_mmap(mm, ADDR + 2 * PAGE_SIZE, 3 * PAGE_SIZE, 1, flags, file, 0) == -EPERM
+    assert pages(mm) == [(0, 2), (2, 4), (4, 5), (5, 8)]
+    assert all(decision.certain for decision in mm.decisions)
 
 
 @pytest.mark.parametrize(

@@ -223,10 +223,14 @@ def _file_flags(
     if kind not in (MAP_SHARED, MAP_SHARED_VALIDATE, MAP_PRIVATE):
         return EINVAL, vm_flags
     if kind != MAP_PRIVATE:
-        if kind == MAP_SHARED_VALIDATE and flags & ~(LEGACY_MAP_MASK | MAP_SHARED_VALIDATE | _supported(file)):
-            if flags & MAP_SYNC and file.kind in ("regular", "unknown") and file.dev is None:
-                _doubt(mm, addr, length)
-            return EOPNOTSUPP, vm_flags
+        unknown = flags & ~(LEGACY_MAP_MASK | MAP_SHARED_VALIDATE | _supported(file))
+        if kind == MAP_SHARED_VALIDATE and unknown:
+            hidden = unknown == MAP_SYNC and file.kind in ("regular", "unknown") and file.dev is None
+            if not hidden or not mm.observed or mm.fails(EOPNOTSUPP):
+                if hidden:
+                    _doubt(mm, addr, length)
+                return EOPNOTSUPP, vm_flags
+            # on a device that the trace does not show; any other answer is that of a file system that knows MAP_SYNC
         if prot & PROT_WRITE and _lacks(mm, file.writable):
             return EACCES, vm_flags
         vm_flags |= VM_SHARED | VM_MAYSHARE
