@@ -17,7 +17,7 @@ from vmastore.importers.descriptors import Descriptions, FdTable, access, kind_o
         ("/memfd:x", "memfd"),
         ("anon_inode:[userfaultfd]", "uffd"),
         ("anon_inode:[eventpoll]", "unknown"),
-        ("socket:[12]", "unknown"),
+        ("socket:[12]", "socket"),
         ("/dev/nvidia0", "device"),
         ("/dev/shm/x", "regular"),
         ("/dev/hugepages/x", "hugetlb"),

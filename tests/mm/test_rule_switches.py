@@ -219,6 +219,11 @@ def fork_a_ring(p: Process) -> object:
     return p.madvise(0, 1, uapi.MADV_DOFORK)
 
 
+def executable_event(p: Process) -> object:
+    file = p.open("perf")
+    return p.mmap(0, 1, RWX, uapi.MAP_SHARED, file), p.mmap(1, 1, flags=uapi.MAP_SHARED, file=file), _letters(p, 1)
+
+
 def advice_on_sealed_zeros(p: Process) -> object:
     """Of /dev/zero, mapped privately; a file is spared by all."""
     for page, kind in ((0, "zero"), (2, "regular")):
@@ -332,6 +337,11 @@ TABLE = {
         protect_up_to_sealed,
         (-EPERM, "[0-1 rw-p][1-2 rw-p][2-4 rw-p]"),
         (-EPERM, "[0-1 r--p][1-2 rw-p][2-4 rw-p]"),
+    ),
+    "anon-inodes-noexec": Shown(
+        executable_event,
+        (at(0), at(1), "rd wr sh mr mw me ms pf io dc de dd"),
+        (-EPERM, at(1), "rd wr sh mr mw ms pf io dc de dd"),
     ),
     "dofork-refuses-special": Shown(fork_a_ring, 0, -EINVAL),
     "seal-spares-files": Shown(advice_on_sealed_zeros, (-EPERM, 0), (0, 0)),

@@ -136,12 +136,22 @@ class ObservedVma(NamedTuple):
     written: bool | None = None  # smaps `Anonymous:` > 0, None when not read
 
 
+# kinds of files that have a name but no place, as /proc/PID/maps and strace -y show them
+PSEUDO_FILES = {
+    "/secretmem": "secretmem",
+    "/[aio]": "aio",
+    "anon_inode:[userfaultfd]": "uffd",
+    "anon_inode:[io_uring]": "io_uring",
+    "anon_inode:[perf_event]": "perf",
+}
+
+
 class FileInfo(NamedTuple):
     """What a trace knows of one open file description. None: unknown."""
 
     file: int  # number within the trace, from 1
     path: str | None
-    kind: str  # regular, memfd, shm (SysV), zero (/dev/zero), hugetlb, uffd, dax, device, unknown
+    kind: str  # regular, memfd, shm (SysV), zero (/dev/zero), uffd, …, unknown: docs/trace-format.md has all
     readable: bool | None = None
     writable: bool | None = None
     dev: str | None = None  # "fe:00"

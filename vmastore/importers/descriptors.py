@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vmastore.events.types import FileInfo
+from vmastore.events.types import PSEUDO_FILES, FileInfo
 
 O_ACCMODE, O_WRONLY, O_RDWR, O_PATH = 3, 1, 2, 0o10000000
 
@@ -40,10 +40,12 @@ def kind_of(path: str | None) -> str:
         return "zero"
     if path.startswith("/memfd:"):
         return "memfd"
-    if path == "anon_inode:[userfaultfd]":
-        return "uffd"
     if path.startswith("/SYSV"):
         return "shm"
+    if path in PSEUDO_FILES:
+        return PSEUDO_FILES[path]
+    if path.startswith("socket:"):
+        return "socket"
     if path.startswith("/dev/hugepages/"):
         return "hugetlb"
     if path.startswith("/dev/") and not path.startswith("/dev/shm/"):

@@ -37,6 +37,7 @@ class Config:
     nodes: int = 1  # mask of nodes with memory
     soft_dirty: bool = False  # CONFIG_MEM_SOFT_DIRTY
     privileged: bool | None = None  # CAP_IPC_LOCK, CAP_SYS_NICE …
+    cpus: int | None = None  # possible ones
     rlimits: dict[str, int] = field(default_factory=dict)
 
 

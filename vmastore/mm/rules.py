@@ -87,6 +87,11 @@ class RuleSet(Bugs):
         "What the file system adds to vm_flags (VM_HUGEPAGE on DAX) is there before the only merge attempt, so such "
         "a mapping merges on either side; before, the mmap hook added it after the first attempt.",
     )
+    anon_inodes_noexec: bool = switch(
+        (6, 17, 0),
+        "anon_inode: raise SB_I_NODEV and SB_I_NOEXEC",
+        "Mappings of perf events, io_uring and sockets have no VM_MAYEXEC, and PROT_EXEC is refused (EPERM).",
+    )
     mremap_copy_anon_vma: bool = switch(
         (6, 19, 0),
         "mm/vma: fix anon_vma UAF on mremap() faulted, unfaulted merge",

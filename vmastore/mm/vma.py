@@ -39,7 +39,7 @@ class File:
         flags: int | None = None,
     ) -> None:
         self.file = file  # number in the trace; 0 for files that the kernel makes (shared anonymous)
-        self.kind = kind  # regular, memfd, shmem, shm, zero, hugetlb, uffd, device, directory, special, unknown
+        self.kind = kind  # regular, memfd, shmem, shm, zero, hugetlb, uffd, device, directory, special, …
         self.path = path
         self.dev = dev
         self.inode = inode

@@ -50,6 +50,9 @@ def system_config(pid: int | None = None) -> dict[str, Any]:
     config["rlimits"] = _rlimits(pid)
     config["stack_guard_gap"] = _guard_gap()
     config["nodes"] = _nodes()
+    cpus = _possible_cpus()
+    if cpus is not None:
+        config["cpus"] = cpus
     privileged = _privileged(pid)
     if privileged is not None:
         config["privileged"] = privileged
@@ -119,6 +122,15 @@ def _nodes() -> int:
         for node in range(int(first), int(last or first) + 1):
             mask |= 1 << node
     return mask or 1
+
+
+def _possible_cpus() -> int | None:
+    """num_possible_cpus(), which the ring of an asynchronous I/O context is made for."""
+    try:
+        parts = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")
+        return sum(int(last or first) + 1 - int(first) for first, _, last in (part.partition("-") for part in parts))
+    except (OSError, ValueError):
+        return None
 
 
 def _privileged(pid: int | None) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vmastore.events import ObservedVma
+from vmastore.events.types import PSEUDO_FILES
 from vmastore.mm.flags import (
     PAGE_SHIFT,
     VM_ACCOUNT,
@@ -102,6 +103,11 @@ def path_kind(path: str) -> str:
         return "memfd"
     if path.startswith("/SYSV"):
         return "shm"
+    if path.startswith("socket:"):
+        return "socket"
+    pseudo = PSEUDO_FILES.get(path.removesuffix(" (deleted)"))
+    if pseudo is not None:
+        return pseudo
     if path == "/dev/zero":
         return "zero"
     if path.startswith(("/dev/zero", "[anon_shmem:")):

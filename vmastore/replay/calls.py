@@ -7,7 +7,7 @@ its own (it takes the trace's).
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EINVAL, ENOMEM
+from errno import EBADF, EINVAL, ENOMEM
 from typing import TYPE_CHECKING, Any
 
 from vmastore.events import Event, ObservedVma
@@ -15,6 +15,7 @@ from vmastore.mm.mm import Mm
 from vmastore.mm.vma import File, UffdCtx
 from vmastore.replay.baseline import load_image
 from vmastore.syscalls import uapi
+from vmastore.syscalls.aio import io_destroy, io_setup
 from vmastore.syscalls.brk import sys_brk
 from vmastore.syscalls.fault import fault, grow_stack
 from vmastore.syscalls.madvise import sys_madvise, sys_process_madvise
@@ -51,10 +52,9 @@ def _mmap(world: World, mm: Mm, event: Event) -> int:
             return done
     file = None if event.file is None else world.file(event.file)
     if file is None and not flags & uapi.MAP_ANONYMOUS:
-        if event.errno == 9 or not mm.observed:
+        if event.errno == EBADF or not mm.observed:
             return sys_mmap(mm, addr, length, prot, flags, None, offset, True)
-        if event.errno == 0:
-            file = File(0, "unknown")
+        file = File(0, "unknown")  # it is open: the answer says so
     return sys_mmap(mm, addr, length, prot, flags, file, offset)
 
 
@@ -192,6 +192,21 @@ def _shmdt(world: World, mm: Mm, event: Event) -> int:
     return sys_shmdt(mm, event.args[0])
 
 
+def _io_setup(world: World, mm: Mm, event: Event) -> None:
+    count, shown = event.args[:2]
+    if event.errno or event.result is None or not isinstance(count, int) or not isinstance(shown, str):
+        return  # a log of raw arguments shows where the context's number is, not what it is
+    try:
+        io_setup(mm, count, int(shown.strip("[]"), 16))
+    except ValueError:
+        return
+
+
+def _io_destroy(world: World, mm: Mm, event: Event) -> None:
+    if not event.errno and event.result is not None and isinstance(event.args[0], int):
+        io_destroy(mm, event.args[0])
+
+
 def _mseal(world: World, mm: Mm, event: Event) -> int:
     return sys_mseal(mm, event.args[0], event.args[1], event.args[2])
 
@@ -289,6 +304,8 @@ HANDLERS: dict[str, Handler] = {
     "remap_file_pages": _remap_file_pages,
     "shmat": _shmat,
     "shmdt": _shmdt,
+    "io_setup": _io_setup,
+    "io_destroy": _io_destroy,
     "mseal": _mseal,
     "personality": _personality,
     "prlimit64": _setrlimit,

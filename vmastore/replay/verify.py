@@ -9,7 +9,18 @@ from typing import Any
 
 from vmastore.bulk import bulk_work
 from vmastore.events import Event, ObservedVma
-from vmastore.mm.flags import VM_GROWSDOWN
+from vmastore.mm.flags import (
+    VM_DONTCOPY,
+    VM_DONTDUMP,
+    VM_DONTEXPAND,
+    VM_GROWSDOWN,
+    VM_IO,
+    VM_MAYEXEC,
+    VM_MAYWRITE,
+    VM_MIXEDMAP,
+    VM_PFNMAP,
+    vmflags_from_letters,
+)
 from vmastore.mm.mm import Mm
 from vmastore.mm.unknown import write_open
 from vmastore.mm.vma import File
@@ -20,6 +31,8 @@ from vmastore.replay.verify_report import Mismatch, Report
 from vmastore.replay.world import Outcome, World
 from vmastore.syscalls.fault import anon_vma_prepare, grow_stack
 
+_DRIVERS = {"perf", "io_uring", "socket", "device", "unknown"}
+_BY_DRIVERS = VM_IO | VM_PFNMAP | VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY | VM_MAYWRITE | VM_MAYEXEC
 Lines = dict[int, ObservedVma]
 _AHEAD = 256  # events looked ahead for the next of an address space
 
@@ -41,6 +54,7 @@ class Verifier:
         self._last: dict[int, tuple[Event, Outcome, Mm | None]] = {}
         self._doubt: dict[int, bool] = {}  # an assumed outcome since the last comparison
         self._parent: dict[int, int] = {}
+        self._driven: dict[File, int] = {}  # what the hook of a file's driver was seen to change of vm_flags
 
     @bulk_work()
     def run(self, events: Iterable[Event]) -> Report:
@@ -169,7 +183,7 @@ class Verifier:
         self.report.compared += 1
         keys = self._render(mm, changed)
         bad = self._differences(mm, seen, keys)
-        if bad and self._grown(mm, seen, bad):
+        if bad and (self._grown(mm, seen, bad) or self._stack_lies_lower(mm, seen, bad)):
             keys = self._render(mm, changed)
             bad = self._differences(mm, seen, keys)
         if not bad and mm.map_count == len(seen):
@@ -222,7 +236,7 @@ class Verifier:
         if ours[:4] != real[:4]:
             return False
         if real.vm_flags is not None and not _same_flags(mm, ours.vm_flags, real.vm_flags):
-            return False
+            return self._driver_flags(mm, ours, real)
         if ours[4:7] == real[4:7]:
             return True
         if ours.dev == "?" or ours.inode == -1 or ours.name == "?":
@@ -242,6 +256,21 @@ class Verifier:
         self._shown.pop(mm.number, None)
         return True
 
+    def _driver_flags(self, mm: Mm, ours: ObservedVma, real: ObservedVma) -> bool:
+        """What a driver's mmap hook did to vm_flags is settled by the first sight of a mapping of its file."""
+        vma = mm.vma_lookup(ours.start)
+        file = vma.attrs.vm_file if vma is not None else None
+        if vma is None or file is None or file.kind not in _DRIVERS:
+            return False
+        flags = vmflags_from_letters(real.vm_flags or "")
+        changed = vma.attrs.vm_flags ^ flags
+        if changed & ~_BY_DRIVERS or self._driven.setdefault(file, changed) != changed:
+            return False
+        self.report.settled += 1
+        vma.attrs = vma.attrs.with_flags(flags)
+        self._shown.pop(mm.number, None)
+        return self._same(mm, observe(mm, vma), real)
+
     # -- what a difference comes to --------------------------------------------------------------
 
     def _grown(self, mm: Mm, seen: Lines, bad: list[int]) -> bool:
@@ -257,6 +286,17 @@ class Verifier:
             self.report.settled += grown
             self._shown.pop(mm.number, None)
         return grown > 0
+
+    def _stack_lies_lower(self, mm: Mm, seen: Lines, bad: list[int]) -> bool:
+        """Whether the main stack's pieces show that its first address lies in a lower one than was taken."""
+        for line in (seen[start] for start in bad if start in seen):
+            vma = mm.vma_lookup(line.start)
+            if line.name == "[stack]" and vma is not None and line.end == vma.vm_end <= mm.start_stack:
+                mm.start_stack = line.end - 8
+                self.report.settled += 1
+                self._shown.pop(mm.number, None)
+                return True
+        return False
 
     def _settled_by(self, mm: Mm, seen: Lines, keys: set[int]) -> None:
         """A line whose smaps shows written pages settles that its VMA is written."""

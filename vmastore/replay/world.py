@@ -67,6 +67,8 @@ def config_of(header: TraceHeader, max_map_count: int | None = None) -> Config:
             setattr(config, name, str(given[name]))
     if given.get("nodes"):
         config.nodes = int(given["nodes"])
+    if given.get("cpus"):
+        config.cpus = int(given["cpus"])
     config.rlimits = dict(given.get("rlimits") or {})
     if max_map_count is not None:
         config.max_map_count = max_map_count

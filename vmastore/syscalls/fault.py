@@ -164,7 +164,7 @@ def grow_stack(mm: Mm, vma: Vma, addr: int, *, sure: bool = False) -> bool:
     limit = mm.rlimits.get("STACK", -1 if sure else _STACK_LIMIT)
     if 0 <= limit < vma.vm_end - addr:
         return False
-    if (vma.vm_start - addr) >> PAGE_SHIFT > vma.vm_pgoff:
+    if (vma.vm_start - addr) >> PAGE_SHIFT > vma.vm_pgoff or _over_as(mm, vma.vm_start - addr):
         return False
     anon_vma_prepare(mm, vma)
     start = vma.vm_start
@@ -172,6 +172,12 @@ def grow_stack(mm: Mm, vma: Vma, addr: int, *, sure: bool = False) -> bool:
     if vma.attrs.vm_flags & VM_LOCKED:
         populate_vma(mm, vma, addr, start)
     return True
+
+
+def _over_as(mm: Mm, more: int) -> bool:
+    """may_expand_vm(): whether that many bytes more exceed RLIMIT_AS, where it is known."""
+    limit = mm.rlimits.get("AS", -1)
+    return limit >= 0 and (sum(v.vm_end - v.vm_start for v in mm.vmas()) + more) >> PAGE_SHIFT > limit >> PAGE_SHIFT
 
 
 def populate_vma(mm: Mm, vma: Vma, start: int, end: int) -> bool:

@@ -20,13 +20,16 @@ from vmastore.mm.flags import (
     VM_GROWSDOWN,
     VM_HUGEPAGE,
     VM_HUGETLB,
+    VM_IO,
     VM_LOCKED,
     VM_MAYEXEC,
     VM_MAYREAD,
     VM_MAYSHARE,
     VM_MAYWRITE,
+    VM_MIXEDMAP,
     VM_NOHUGEPAGE,
     VM_NORESERVE,
+    VM_PFNMAP,
     VM_SEALED,
     VM_SHARED,
     VM_SYNC,
@@ -67,6 +70,17 @@ from vmastore.syscalls.uapi import (
 PLAIN = MAP_PRIVATE | MAP_ANONYMOUS
 _PROT_BITS = PROT_READ | PROT_WRITE | PROT_EXEC
 _MAY_BITS = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
+_DRIVERS = {"perf", "socket", "device", "secretmem", "unknown"}
+_ASKED_LATE = {"perf", "socket", "secretmem"}  # what they refuse, their mmap hook does
+_NEVER_EXEC = {"aio", "secretmem"}
+_NO_PLACE = {"perf", "io_uring", "socket"}
+_HOOK_FLAGS = {
+    "hugetlb": VM_HUGETLB | VM_DONTEXPAND,
+    "aio": VM_DONTEXPAND,
+    "io_uring": VM_DONTEXPAND | VM_MIXEDMAP,
+    "perf": VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP,
+    "socket": VM_MIXEDMAP,  # of packets; others differ
+}
 ZERO_PATH = "/dev/zero (deleted)"
 HUGE_PATH = "/anon_hugepage (deleted)"
 
@@ -125,7 +139,7 @@ def do_mmap(mm: Mm, addr: int, length: int, prot: int, flags: int, file: File | 
     """The part that shmat and remap_file_pages share. pgoff: pages."""
     if not length:
         return -EINVAL
-    if prot & PROT_READ and mm.persona & READ_IMPLIES_EXEC:
+    if prot & PROT_READ and mm.persona & READ_IMPLIES_EXEC and not (file is not None and _noexec(mm, file)):
         prot |= PROT_EXEC
     if flags & MAP_FIXED_NOREPLACE:
         flags |= MAP_FIXED
@@ -142,6 +156,8 @@ def do_mmap(mm: Mm, addr: int, length: int, prot: int, flags: int, file: File | 
     placed = place(mm, addr, length, pgoff, flags, file)
     if placed < 0:
         return placed
+    if file is not None and file.kind == "io_uring" and mm.observed and mm.expect_errno:
+        return -mm.expect_errno  # by its get_unmapped_area, before anything is done
     addr = placed
     if flags & MAP_FIXED_NOREPLACE:
         taken = mm.find_vma_intersection(addr, addr + length) is not None
@@ -238,13 +254,24 @@ def _file_flags(
             vm_flags &= ~(VM_MAYWRITE | VM_SHARED)
     if _lacks(mm, file.readable):
         return EACCES, vm_flags
-    if mm.fails(EPERM) and not _sealed_below(mm, addr, length):  # noexec mount, or a seal of the memfd
+    if (
+        mm.fails(EPERM) and file.kind not in _ASKED_LATE and not _sealed_below(mm, addr, length)
+    ):  # noexec mount, or a seal of the memfd
         return EPERM, vm_flags
-    if file.kind == "directory" or mm.fails(ENODEV):
+    if file.kind == "directory" or (mm.fails(ENODEV) and file.kind not in _ASKED_LATE):
         return ENODEV, vm_flags
     if vm_flags & VM_GROWSDOWN:
         return EINVAL, vm_flags
+    if _noexec(mm, file):
+        if prot & PROT_EXEC:
+            return EPERM, vm_flags
+        vm_flags &= ~VM_MAYEXEC
     return 0, vm_flags
+
+
+def _noexec(mm: Mm, file: File) -> bool:
+    """path_noexec(), of files whose kind tells."""
+    return file.kind in _NEVER_EXEC or (file.kind in _NO_PLACE and mm.rules.anon_inodes_noexec)
 
 
 def _supported(file: File) -> int:
@@ -263,14 +290,22 @@ def _doubt(mm: Mm, addr: int, length: int) -> None:
         mm.decisions.append(Decision("mmap_region", "none", addr, addr + length, "", why, why, certain=False))
 
 
-def _refuses_sync(mm: Mm, file: File | None, vm_flags: int) -> bool:
-    """Whether the file system's mmap hook refuses VM_SYNC, as ext4 and xfs do without DAX (daxdev_mapping_supported).
+def _refused_late(mm: Mm, file: File | None, vm_flags: int) -> int:
+    """What the file's mmap hook answers (errno or 0); by then the range has been unmapped.
 
-    By then the range has been unmapped.
+    ext4 and xfs refuse VM_SYNC without DAX (daxdev_mapping_supported), secretmem what is private. What a driver
+    refuses only its answer tells.
     """
-    if file is None or not vm_flags & VM_SYNC:
-        return False
-    return mm.fails(EOPNOTSUPP) or (not mm.observed and file.kind == "regular" and bool(_supported(file)))
+    if file is None:
+        return 0
+    if vm_flags & VM_SYNC and not mm.observed:
+        return EOPNOTSUPP if file.kind == "regular" and _supported(file) else 0
+    if vm_flags & VM_SYNC and mm.fails(EOPNOTSUPP):
+        return EOPNOTSUPP
+    if file.kind == "secretmem" and not vm_flags & VM_SHARED:
+        return EINVAL
+    told = mm.observed and mm.expect_errno != ENOMEM and file.kind in _DRIVERS
+    return mm.expect_errno if told else 0
 
 
 def _sealed_below(mm: Mm, addr: int, length: int) -> bool:
@@ -316,20 +351,26 @@ def _region(mm: Mm, addr: int, length: int, vm_flags: int, file: File | None, pg
     late = ENOMEM if over or mm.fails(ENOMEM) else 0  # RLIMIT_DATA and the commit limit: as observed
     if file is None and not late and not vm_flags & VM_SHARED:
         return mmap_region(mm.vmi, addr, length, vm_flags, None, pgoff)
+    refused = _refused_late(mm, file, vm_flags)
+    if refused and file is not None and file.kind in ("device", "unknown"):
+        _doubt(mm, addr, length)  # it may have been refused before
     make_file, added = None, 0
     if file is None and vm_flags & VM_SHARED:
         make_file = ZERO_PATH
     elif file is not None and file.kind == "zero" and vm_flags & VM_SHARED:
         make_file, file = ZERO_PATH, file
-    elif file is not None and file.kind == "hugetlb":
-        added = VM_HUGETLB | VM_DONTEXPAND
     elif file is not None and file.kind == "dax":  # of ext4 or xfs
         if mm.rules.mmap_prepare_flags:
             vm_flags |= VM_HUGEPAGE
         else:
             added = VM_HUGEPAGE
-    elif file is not None and file.kind in ("aio", "io_uring"):
-        added = VM_DONTEXPAND | (VM_DONTCOPY if file.kind == "aio" else 0)
+    elif file is not None and file.kind == "secretmem":
+        if mm.rules.mmap_prepare_flags:
+            vm_flags |= VM_LOCKED | VM_DONTDUMP
+        else:
+            added = VM_LOCKED | VM_DONTDUMP
+    elif file is not None:
+        added = _HOOK_FLAGS.get(file.kind, 0)
     return mmap_region(
         mm.vmi,
         addr,
@@ -340,7 +381,7 @@ def _region(mm: Mm, addr: int, length: int, vm_flags: int, file: File | None, pg
         make_file=make_file,
         added_flags=added,
         late_errno=late,
-        hook_errno=EOPNOTSUPP if _refuses_sync(mm, file, vm_flags) else 0,
+        hook_errno=refused,
         late_commit=not over and accountable(vm_flags, file) and _unlimited(mm),
     )
 

@@ -9,6 +9,7 @@ from vmastore.mm.merge import copy_vma, do_vmi_munmap, isolate_vma
 from vmastore.mm.mm import Mm
 from vmastore.mm.unknown import UNSURE_KINDS
 from vmastore.mm.vma import Vma
+from vmastore.syscalls.aio import ring_stays
 from vmastore.syscalls.common import write_uffd
 from vmastore.syscalls.uapi import MREMAP_DONTUNMAP, UFFD_FEATURE_EVENT_REMAP
 
@@ -29,6 +30,8 @@ def move_vma(mm: Mm, vma: Vma, old_addr: int, old_len: int, new_len: int, new_ad
         vma = pre_split
     if vma.attrs.vm_flags & VM_ACCOUNT and mm.fails(ENOMEM):
         return -ENOMEM
+    if ring_stays(mm, vma.attrs.vm_file, new_len):
+        return -EINVAL
     copied = copy_vma(mm.vmi, vma, new_addr, new_len, old_addr, dontunmap=dontunmap)
     if copied is None:
         return -ENOMEM

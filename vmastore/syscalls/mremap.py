@@ -248,4 +248,4 @@ def _move_many(mm: Mm, addr: int, length: int, flags: int, new_addr: int) -> int
 def multi_allowed(vma: Vma) -> bool:
     """vma_multi_allowed(): files whose own get_unmapped_area could move the target go alone."""
     file = vma.attrs.vm_file
-    return file is None or file.kind not in ("device", "zero", "shm", "unknown")
+    return file is None or file.kind not in ("device", "zero", "shm", "io_uring", "unknown")

@@ -34,7 +34,7 @@ def _mmap(tracker: Tracker, thread: Thread, call: Called) -> None:
     args = parse(call.name, call.tokens)
     file = None
     if not args[3] & MAP_ANONYMOUS and args[4] >= 0:
-        if _done(call):
+        if _done(call) or decoration(call.tokens[4]) is not None:
             file = _file_of(tracker, thread, args[4], call.tokens[4])
         else:
             slot = thread.files.slots.get(args[4])
