@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from errno import EACCES, EBADF, EFAULT, EINVAL, ENOMEM, ENOSYS, EPERM
+from errno import EACCES, EBADF, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSYS, EPERM
 
 import pytest
 from layout import at, flag_bits, shades
@@ -26,6 +26,7 @@ from vmastore.syscalls.mempolicy import sys_mbind
 from vmastore.syscalls.mlock import sys_mlock
 from vmastore.syscalls.mmap import sys_mmap
 from vmastore.syscalls.prctl import sys_prctl
+from vmastore.syscalls.userfaultfd import uffd_ctx, uffdio_fill
 
 SHARED_ANON = uapi.MAP_SHARED | uapi.MAP_ANONYMOUS
 DONTUNMAP = uapi.MREMAP_DONTUNMAP
@@ -290,6 +291,15 @@ def register_droppable(p: Process) -> object:
     return p.register(p.userfaultfd(), 0, 1)
 
 
+def fill_what_is_not_registered(p: Process) -> object:
+    p.mmap(0, 1)
+    ctx = uffd_ctx(p.mm, p.userfaultfd())
+    p.mm.observed, p.mm.expect_errno = True, ENOENT
+    uffdio_fill(p.mm, ctx, at(0), 4096)
+    p.mm.observed = False
+    return shades(p.mm)
+
+
 def beside_the_heap(p: Process) -> object:
     p.mm.start_brk = p.mm.brk = at(0)
     p.brk(2), p.mmap(2, 1, R)
@@ -353,6 +363,7 @@ TABLE = {
     "dontunmap-clears-account": Shown(accounted_source, True, False),
     "mremap-map-count-early": Shown(shrink_at_the_limit, 0, -ENOMEM),
     "uffd-unregister-own-ctx": Shown(unregister_anothers, (0, ONE), (-EINVAL, APART)),
+    "uffd-fill-prepares-first": Shown(fill_what_is_not_registered, "w", "W"),
     "uffd-merge-offset": Shown(register_a_tail, "[0-1 rw-p][1-2 rw-p][2-4 rw-p]", "[0-1 rw-p][1-4 rw-p]"),
     "anon-name-shmem": Shown(name_shared, -EBADF, 0),
     "uffd-refuses-droppable": Shown(register_droppable, 0, -EINVAL),

@@ -258,6 +258,12 @@ class RuleSet(Bugs):
         "unregistered them.",
     )
 
+    uffd_fill_prepares_first: bool = switch(
+        (6, 9, 0),
+        "userfaultfd: use per-vma locks in userfaultfd operations",
+        "UFFDIO_COPY and the like give the VMA at their target its anon_vma before they find out that it is not "
+        "registered, or too short (ENOENT).",
+    )
     uffd_merge_offset: bool = switch(
         (6, 4, 0),
         "mm/uffd: fix vma operation where start addr cuts part of vma",

@@ -33,6 +33,7 @@ from vmastore.syscalls.userfaultfd import (
     inherited_ctx,
     uffd_ctx,
     uffdio_api,
+    uffdio_fill,
     uffdio_register,
     uffdio_unregister,
     userfaultfd_release,
@@ -135,10 +136,15 @@ def _ioctl(world: World, mm: Mm, event: Event) -> int | None:
         return as_observed(mm)  # a range that the trace does not show
     if cmd == "UFFDIO_API":
         uffdio_api(mm, event.file, rest[0] or 0)
-    if cmd not in ("UFFDIO_REGISTER", "UFFDIO_UNREGISTER"):
+    if cmd not in ("UFFDIO_REGISTER", "UFFDIO_UNREGISTER") and cmd not in _FILLING:
         return None
     ctx = inherited_ctx(mm, event.file)
     watched = mm if ctx.mm == mm.number else world.mms.get(ctx.mm)
+    if cmd in _FILLING:
+        if watched is not None:
+            watched.observed, watched.expect_errno = mm.observed, mm.expect_errno
+            uffdio_fill(watched, ctx, addr, length)
+        return None
     if watched is None:
         return -ENOMEM  # mmget_not_zero(): it is gone
     if watched is mm:
@@ -148,6 +154,9 @@ def _ioctl(world: World, mm: Mm, event: Event) -> int | None:
     mm.decisions += watched.decisions  # of this event, though of another address space
     watched.decisions = []
     return result
+
+
+_FILLING = {"UFFDIO_COPY", "UFFDIO_ZEROPAGE", "UFFDIO_MOVE", "UFFDIO_POISON", "UFFDIO_CONTINUE"}
 
 
 def _uffdio(mm: Mm, ctx: UffdCtx, cmd: str, addr: int, length: int, mode: int) -> int:

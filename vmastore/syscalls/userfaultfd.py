@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EBUSY, EINVAL, EPERM
+from errno import EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, EPERM
 
 from vmastore.mm.flags import (
     PAGE_SIZE,
@@ -20,9 +20,11 @@ from vmastore.mm.flags import (
 )
 from vmastore.mm.merge import vma_modify_uffd
 from vmastore.mm.mm import Mm
+from vmastore.mm.unknown import UNSURE
 from vmastore.mm.vma import UffdCtx, Vma
 from vmastore.syscalls import uapi
 from vmastore.syscalls.common import unknown_fs, write_uffd
+from vmastore.syscalls.fault import anon_vma_prepare
 
 
 def uffd_ctx(mm: Mm, file: int) -> UffdCtx:
@@ -72,6 +74,38 @@ def uffdio_register(mm: Mm, ctx: UffdCtx, start: int, length: int, mode: int) ->
     if error:
         return -error
     return _walk(mm, first, start, end, ctx, asked)
+
+
+def uffdio_fill(mm: Mm, ctx: UffdCtx, addr: int | None, length: int | None) -> None:
+    """UFFDIO_COPY, _ZEROPAGE, _MOVE, _POISON, _CONTINUE: a private VMA gets its anon_vma, also where they fail late.
+
+    addr, length: None where the trace does not show the target: any VMA of the context may be it.
+    """
+    errno = mm.expect_errno if mm.observed else 0
+    if addr is None or length is None:
+        if not errno or errno in _LATE or errno in _AT_ANY_TIME:
+            for any_vma in mm.vmas():
+                if any_vma.attrs.uffd is ctx and _fills(any_vma):
+                    any_vma.unsure |= UNSURE
+        return
+    vma = mm.vma_lookup(addr)
+    if vma is None or vma.attrs.vm_flags & VM_SHARED or not _range_valid(mm, addr, length):
+        return
+    if errno == ENOENT and not mm.rules.uffd_fill_prepares_first:
+        return
+    if not errno or errno in _LATE:
+        anon_vma_prepare(mm, vma)
+        mm.note_page_tables(addr, min(addr + length, vma.vm_end))
+    elif errno in _AT_ANY_TIME and _fills(vma):
+        vma.unsure |= UNSURE
+
+
+_LATE = {ENOENT, EEXIST, EFAULT, EBUSY}
+_AT_ANY_TIME = {EINVAL, EAGAIN, ENOMEM}  # the mode, or what the VMA is; its space is changing, or was
+
+
+def _fills(vma: Vma) -> bool:
+    return not vma.attrs.vm_flags & VM_SHARED and vma.anon_vma is None and not vma.unsure
 
 
 def _range_valid(mm: Mm, start: int, length: int) -> bool:

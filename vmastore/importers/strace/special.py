@@ -137,6 +137,8 @@ def _ioctl(tokens: Tokens) -> Args:
     cmd = request.decode("utf-8", "backslashreplace")
     if request[:1].isdigit():
         cmd = constants.UFFDIO.get(values.number(request), cmd)
+    elif request.startswith(b"_IOC("):
+        cmd = _newer_request(request) or cmd
     names = _UFFD_STRUCT.get(cmd)
     if names is None or b"{" not in tokens[2]:
         return fd, cmd, None, None, None, None
@@ -145,6 +147,15 @@ def _ioctl(tokens: Tokens) -> Args:
     mode = _flags_in(struct, b"mode", values.UFFD_MODE)
     features = _flags_in(struct, b"features", values.UFFD_FEATURE)
     return fd, cmd, addr, length, mode, features
+
+
+def _newer_request(request: bytes) -> str | None:
+    """The name of a userfaultfd's request that the strace which wrote the log was too old for."""
+    match = re.fullmatch(rb"_IOC\([^,]*, 0xaa, (0x[0-9a-f]+), 0x[0-9a-f]+\)", request)
+    return _UFFD_NUMBERS.get(int(match[1], 16)) if match else None
+
+
+_UFFD_NUMBERS = {number & 0xFF: name for number, name in constants.UFFDIO.items() if name.startswith("UFFDIO_")}
 
 
 def _flags_in(struct: bytes, name: bytes, memo: Memo) -> int | None:
