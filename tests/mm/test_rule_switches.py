@@ -225,6 +225,11 @@ def executable_event(p: Process) -> object:
     return p.mmap(0, 1, RWX, uapi.MAP_SHARED, file), p.mmap(1, 1, flags=uapi.MAP_SHARED, file=file), _letters(p, 1)
 
 
+def unmap_part_of_an_event(p: Process) -> object:
+    p.mmap(0, 3, flags=uapi.MAP_SHARED, file=p.open("perf"))
+    return p.munmap(1, 1), p.lines(0, 3)
+
+
 def advice_on_sealed_zeros(p: Process) -> object:
     """Of /dev/zero, mapped privately; a file is spared by all."""
     for page, kind in ((0, "zero"), (2, "regular")):
@@ -353,6 +358,7 @@ TABLE = {
         (at(0), at(1), "rd wr sh mr mw me ms pf io dc de dd"),
         (-EPERM, at(1), "rd wr sh mr mw ms pf io dc de dd"),
     ),
+    "perf-may-not-split": Shown(unmap_part_of_an_event, (0, "[0-1 rw-s][2-3 rw-s]"), (-EINVAL, "[0-3 rw-s]")),
     "dofork-refuses-special": Shown(fork_a_ring, 0, -EINVAL),
     "seal-spares-files": Shown(advice_on_sealed_zeros, (-EPERM, 0), (0, 0)),
     "mremap-checks-first": Shown(invalid_move, (-EFAULT, ""), (-EFAULT, "[8-10 rw-p]")),

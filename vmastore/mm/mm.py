@@ -52,7 +52,7 @@ class Env:
         self.seals_first = rules.mseal and not rules.seal_check_in_loop  # a whole range is checked, then changed
         self.judged: dict[tuple[Any, ...], bool] = {}  # whether decisions are certain, by what decides it (mm/merge)
         self.open_offsets = False  # some VMA may have another page offset than the one taken for it
-        self.table = AttrsTable(ignored)
+        self.table = AttrsTable(ignored, ("special", "perf") if rules.perf_may_not_split else ("special",))
         self.soft_dirty = VM_SOFTDIRTY if self.config.soft_dirty else 0
         self.uffds: dict[int, UffdCtx] = {}  # by open file description
         self.forked_uffds: list[UffdCtx] = []  # made by fork (EVENT_FORK), not named by a call yet, oldest first

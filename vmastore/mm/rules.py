@@ -92,6 +92,12 @@ class RuleSet(Bugs):
         "anon_inode: raise SB_I_NODEV and SB_I_NOEXEC",
         "Mappings of perf events, io_uring and sockets have no VM_MAYEXEC, and PROT_EXEC is refused (EPERM).",
     )
+    perf_may_not_split: bool = switch(
+        (6, 17, 0),
+        "perf/core: Prevent VMA split of buffer mappings",
+        "A mapping of a perf event cannot be split: EINVAL.",
+        backports={(6, 1): 148, (6, 6): 102, (6, 12): 42, (6, 15): 10, (6, 16): 1},
+    )
     mremap_copy_anon_vma: bool = switch(
         (6, 19, 0),
         "mm/vma: fix anon_vma UAF on mremap() faulted, unfaulted merge",

@@ -17,6 +17,9 @@ from vmastore.mm.outcome import Reason
 _IMPORT_TIME_FLOOR = 20_000  # interned attributes below which no sweep is worth its time
 
 
+SEALED = "memfd, sealed"  # kind of a memfd that may not be written any more
+
+
 class File:
     """An open file description (struct file): merging compares it by identity.
 
@@ -53,7 +56,7 @@ class File:
 
     @property
     def is_shmem(self) -> bool:
-        return self.kind in ("memfd", "shmem", "shm", "tmpfs")
+        return self.kind in ("memfd", SEALED, "shmem", "shm", "tmpfs")
 
 
 class Mempolicy(NamedTuple):
@@ -203,10 +206,14 @@ _Key = tuple[int, File | None, Mempolicy | None, UffdCtx | None, str | None, int
 
 
 class AttrsTable:
-    """The interning table of `VmaAttrs`; `ignored` are the flags that comparisons leave out."""
+    """The interning table of `VmaAttrs`; `ignored` are the flags that comparisons leave out.
 
-    def __init__(self, ignored: int) -> None:
+    whole: the kinds of files whose mappings cannot be split.
+    """
+
+    def __init__(self, ignored: int, whole: tuple[str, ...] = ("special",)) -> None:
         self.ignored = ignored
+        self.whole = whole
         self._table: dict[_Key, VmaAttrs] = {}
         self._plain: dict[int, VmaAttrs] = {}  # some of the same, by vm_flags alone
         self._sweep_at = _IMPORT_TIME_FLOOR
@@ -241,7 +248,7 @@ class AttrsTable:
         file = attrs.vm_file
         attrs.close = file is not None and file.kind in ("shm", "special", "hugetlb")
         attrs.special = bool(attrs.vm_flags & VM_SPECIAL)
-        attrs.splittable = (file is None or file.kind != "special") and not attrs.vm_flags & VM_HUGETLB
+        attrs.splittable = (file is None or file.kind not in self.whole) and not attrs.vm_flags & VM_HUGETLB
         attrs.table = self
         attrs._memo = {}
         attrs.whys = {}
@@ -343,11 +350,10 @@ class Vma:
         return self.attrs.vm_file is not None and bool(flags & VM_MAYWRITE) and not flags & VM_MAYSHARE
 
     def may_split(self, addr: int) -> bool:
-        """vm_ops->may_split(): not within a huge page, and never a special mapping (vdso, vvar, uprobes)."""
+        """vm_ops->may_split(): not within a huge page, and never a special mapping or a perf event's."""
         if self.attrs.vm_flags & VM_HUGETLB:
             return not addr % PMD_SIZE
-        file = self.attrs.vm_file
-        return file is None or file.kind != "special"
+        return self.attrs.splittable
 
     def __repr__(self) -> str:
         return f"Vma({self.vm_start:#x}-{self.vm_end:#x} {self.attrs.vm_flags:#x})"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from vmastore.events import Event, ObservedVma
 from vmastore.mm.mm import Mm
-from vmastore.mm.vma import File, UffdCtx
+from vmastore.mm.vma import SEALED, File, UffdCtx
 from vmastore.replay.baseline import load_image
+from vmastore.replay.resync import clone_mm
 from vmastore.syscalls import uapi
 from vmastore.syscalls.aio import io_destroy, io_setup
 from vmastore.syscalls.brk import sys_brk
@@ -89,7 +90,12 @@ def _madvise(world: World, mm: Mm, event: Event) -> int:
 def _process_madvise(world: World, mm: Mm, event: Event) -> int:
     _, iov, _, advice, flags = event.args
     pairs = None if iov is None else [(a, n) for a, n in iov]
-    return sys_process_madvise(mm, pairs, advice, flags, same_mm=mm.observed and mm.expect_errno != EINVAL)
+    own = mm.observed
+    if own and mm.expect_errno == EINVAL:  # of another process, or of this one's memory, after what lies before it
+        trial = clone_mm(mm)
+        trial.observed, trial.expect_errno = True, EINVAL
+        own = sys_process_madvise(trial, pairs, advice, flags) == -EINVAL
+    return sys_process_madvise(mm, pairs, advice, flags, same_mm=own)
 
 
 def _mlock(world: World, mm: Mm, event: Event) -> int:
@@ -216,6 +222,20 @@ def _io_destroy(world: World, mm: Mm, event: Event) -> None:
         io_destroy(mm, event.args[0])
 
 
+def _fcntl(world: World, mm: Mm, event: Event) -> None:
+    """F_ADD_SEALS: a memfd that may not be written any more is mapped otherwise from now on."""
+    _, cmd, seals = (*event.args, None, None, None)[:3]
+    file = world.file(event.file)
+    if cmd != uapi.F_ADD_SEALS or event.errno or file is None or file.kind != "memfd":
+        return
+    if isinstance(seals, str):
+        sealed = "F_SEAL_WRITE" in seals or "F_SEAL_FUTURE_WRITE" in seals
+    else:
+        sealed = isinstance(seals, int) and bool(seals & uapi.F_SEAL_WRITES)
+    if sealed:
+        file.kind = SEALED
+
+
 def _mseal(world: World, mm: Mm, event: Event) -> int:
     return sys_mseal(mm, event.args[0], event.args[1], event.args[2])
 
@@ -315,6 +335,7 @@ HANDLERS: dict[str, Handler] = {
     "shmdt": _shmdt,
     "io_setup": _io_setup,
     "io_destroy": _io_destroy,
+    "fcntl": _fcntl,
     "mseal": _mseal,
     "personality": _personality,
     "prlimit64": _setrlimit,

@@ -248,9 +248,8 @@ def _remove(mm: Mm, vma: Vma) -> int:
         return EINVAL
     if not flags & VM_SHARED or not flags & VM_MAYWRITE:
         return EACCES
-    for errno in (95, EPERM, EINVAL, ENOMEM):  # the file system's answer (EOPNOTSUPP, seals, …)
-        if mm.fails(errno):
-            return errno if errno != ENOMEM else 0
+    if mm.observed and mm.expect_errno not in (0, ENOMEM):
+        return mm.expect_errno  # the file system's answer (EOPNOTSUPP, seals, …)
     return 0
 
 

@@ -39,7 +39,7 @@ from vmastore.mm.flags import (
 from vmastore.mm.merge import mmap_region
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Decision, Reason
-from vmastore.mm.vma import File
+from vmastore.mm.vma import SEALED, File
 from vmastore.syscalls.address import get_unmapped_area
 from vmastore.syscalls.common import over_memlock
 from vmastore.syscalls.fault import becomes_writable, grow_stack, mm_populate
@@ -252,6 +252,10 @@ def _file_flags(
         vm_flags |= VM_SHARED | VM_MAYSHARE
         if file.writable is False:
             vm_flags &= ~(VM_MAYWRITE | VM_SHARED)
+        elif file.kind == SEALED:
+            if prot & PROT_WRITE:
+                return EPERM, vm_flags
+            vm_flags &= ~VM_MAYWRITE
     if _lacks(mm, file.readable):
         return EACCES, vm_flags
     if (
@@ -320,7 +324,7 @@ def _sealed_below(mm: Mm, addr: int, length: int) -> bool:
 
 def _max_bytes(file: File) -> int:
     """file_mmap_ok(): how large a file of its kind may be: s_maxbytes, of a device ULONG_MAX (/dev/mem: no limit)."""
-    if file.kind in ("regular", "memfd", "shmem", "shm", "hugetlb", "tmpfs"):
+    if file.kind in ("regular", "memfd", SEALED, "shmem", "shm", "hugetlb", "tmpfs"):
         return (1 << 63) - 1
     return U64 if file.kind == "zero" else 1 << 80
 

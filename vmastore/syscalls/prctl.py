@@ -7,7 +7,7 @@ from errno import EAGAIN, EBADF, EINVAL, ENOMEM, EPERM
 from vmastore.mm.flags import PAGE_SIZE, U64, VM_MERGEABLE
 from vmastore.mm.ksm import ksm_compatible
 from vmastore.mm.mm import Mm
-from vmastore.mm.vma import File, Vma
+from vmastore.mm.vma import SEALED, File, Vma
 from vmastore.syscalls import uapi
 from vmastore.syscalls.common import page_align, unknown_fs
 from vmastore.syscalls.madvise import update_vma, walk
@@ -77,7 +77,7 @@ def _anon_shmem(mm: Mm, file: File) -> bool:
     """vma_is_anon_shmem(): shared anonymous memory, a memfd, an unlinked file of tmpfs."""
     if unknown_fs(mm, file) and mm.observed:
         return mm.expect_errno != EBADF
-    return file.kind in ("shmem", "memfd")
+    return file.kind in ("shmem", "memfd", SEALED)
 
 
 def _name_valid(name: str) -> bool:
