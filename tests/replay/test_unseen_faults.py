@@ -262,3 +262,15 @@ def test_the_offset_of_what_did_not_merge_is_open() -> None:
     assert (verifier.report.mismatches, verifier.report.mismatches_assumed) == (0, 1)
     mapped_on = Event(8, 1, 1, 1, None, "mmap", (A + 2 * P, P, 3, 0x32, -1, 0), A + 2 * P, 0)
     assert not world.apply(mapped_on).certain
+
+
+@pytest.mark.parametrize(("prot", "open_again"), [(3, True), (1, False)])
+def test_what_was_moved_away_and_stays_mapped_may_be_written_again(prot: int, open_again: bool) -> None:
+    """MREMAP_DONTUNMAP leaves an unwritten source, whatever it was before."""
+    world = blind()
+    mapped(world, 1, 0, 1, 0x8032)  # MAP_POPULATE: written for certain
+    world.apply(Event(2, 1, 1, 1, None, "mprotect", (A, P, prot), 0, 0))
+    world.apply(Event(3, 1, 1, 1, None, "mremap", (A, P, P, 7, A + 8 * P), A + 8 * P, 0))
+    source = world.mm(1).find_vma(A)
+    assert (source.anon_vma, write_open(source)) == (None, open_again)
+    assert world.apply(Event(4, 1, 1, 1, None, "mprotect", (A, P, 0), 0, 0)).certain != open_again

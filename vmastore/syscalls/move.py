@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from errno import EINVAL, ENOMEM
 
-from vmastore.mm.flags import PMD_SIZE, VM_ACCOUNT, VM_LOCKED, VM_LOCKED_MASK, VM_UFFD_FLAGS
+from vmastore.mm.flags import PMD_SIZE, VM_ACCOUNT, VM_LOCKED, VM_LOCKED_MASK, VM_SHARED, VM_UFFD_FLAGS, VM_WRITE
 from vmastore.mm.merge import copy_vma, do_vmi_munmap, isolate_vma
 from vmastore.mm.mm import Mm
-from vmastore.mm.unknown import UNSURE_KINDS
 from vmastore.mm.vma import Vma
 from vmastore.syscalls.aio import ring_stays
 from vmastore.syscalls.common import write_uffd
+from vmastore.syscalls.fault import becomes_writable
 from vmastore.syscalls.uapi import MREMAP_DONTUNMAP, UFFD_FEATURE_EVENT_REMAP
 
 
@@ -74,7 +74,9 @@ def _strip_source(mm: Mm, vma: Vma, new: Vma, start: int, end: int) -> None:
     vma.attrs = vma.attrs.with_flags(vma.attrs.vm_flags & ~cleared)
     if vma is not new and vma.vm_start == start and vma.vm_end == end:
         vma.anon_vma, vma.chain, vma.base = None, (), None
-        vma.unsure = vma.unsure & UNSURE_KINDS and 1  # an unseen fault may come again
+        vma.unsure = 0
+        if mm.env.faults != "recorded" and vma.attrs.vm_flags & (VM_WRITE | VM_SHARED) == VM_WRITE:
+            becomes_writable(mm, vma)  # an unseen fault may come again
         if mm.rules.dontunmap_resets_pgoff:  # the anonymous offset, which a private file mapping has besides its own
             anonymous = vma.is_anonymous and vma.attrs.vm_file is None
             vma.attrs = vma.attrs.with_delta(0 if anonymous else vma.attrs.delta)
