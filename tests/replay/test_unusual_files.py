@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EINVAL, ENODEV, EPERM
+from errno import EACCES, EINVAL, ENODEV, EPERM
 from typing import Any
 
 import pytest
@@ -131,3 +131,37 @@ def test_a_file_system_that_knows_no_holes() -> None:
     world = file_world("regular", "/f")
     apply(world, "mmap", (A + 20 * P, P, 3, SHARED_FIXED, 3, 0), A + 20 * P, 1)
     assert apply(world, "madvise", (A + 20 * P, P, 9), -ENODEV).divergence is None
+
+
+def test_a_file_of_a_noexec_mount() -> None:
+    """EACCES that no VMA explains is of the first that was to become executable; an observation settles the flag."""
+    world = file_world("regular", "/run/f")
+    apply(world, "mmap", (A + 20 * P, 2 * P, 3, SHARED_FIXED, 3, 0), A + 20 * P, 1)
+    assert apply(world, "mprotect", (A + 20 * P, P, 5), -EACCES).divergence is None
+    assert [line[:2] for line in lines(world)] == [(0, 8), (20, 22)]
+    start = A + 20 * P
+    flags = "rd wr sh mr mw ms"
+    rows = [[A, A + 8 * P, "rw-p", 0, "00:00", 0, "", ANON, None]]
+    rows.append([start, start + 2 * P, "rw-s", 0, "00:10", 18, "/run/f", flags, None])
+    verifier = Verifier(world)
+    verifier.step(Event(2, 1, 1, 1, None, "maps", ("check", 2, None, rows), None, 0))
+    assert (verifier.report.mismatches, lines(world)[1][2]) == (0, flags)
+    assert apply(world, "mprotect", (A, 8 * P, 5), 0).divergence is None
+
+
+def test_an_eaccess_that_a_later_vma_explains() -> None:
+    """Those below the one that may not be written are changed."""
+    world = file_world("regular", "/f")
+    world.file(1).writable = False  # type: ignore[union-attr]
+    apply(world, "mmap", (A + 8 * P, P, 1, SHARED_FIXED, 3, 0), A + 8 * P, 1)
+    assert apply(world, "mprotect", (A, 9 * P, 7), -EACCES).divergence is None
+    assert [line[2] for line in lines(world)] == ["rd wr ex mr mw me ac", "rd mr me ms"]
+
+
+def test_files_of_huge_pages() -> None:
+    """Their mappings are whole huge pages, at one."""
+    world = file_world("hugetlb", "/memfd:h")
+    at = A + 512 * P
+    assert apply(world, "mmap", (at, 100, 3, SHARED_FIXED, 3, 0), at, 1).divergence is None
+    assert apply(world, "mmap", (at + P, P, 3, SHARED_FIXED, 3, 0), -EINVAL, 1).divergence is None
+    assert [line[:2] for line in lines(world)] == [(0, 8), (512, 1024)]

@@ -257,14 +257,17 @@ class Verifier:
         return True
 
     def _driver_flags(self, mm: Mm, ours: ObservedVma, real: ObservedVma) -> bool:
-        """What a driver's mmap hook did to vm_flags is settled by the first sight of a mapping of its file."""
+        """What a driver's mmap hook did to vm_flags, or a noexec mount, is settled by the first sight of its file."""
         vma = mm.vma_lookup(ours.start)
         file = vma.attrs.vm_file if vma is not None else None
-        if vma is None or file is None or file.kind not in _DRIVERS:
+        if vma is None or file is None or file.kind not in (*_DRIVERS, "regular"):
             return False
         flags = vmflags_from_letters(real.vm_flags or "")
         changed = vma.attrs.vm_flags ^ flags
-        if changed & ~_BY_DRIVERS or self._driven.setdefault(file, changed) != changed:
+        if (
+            changed & ~(_BY_DRIVERS if file.kind in _DRIVERS else VM_MAYEXEC)
+            or self._driven.setdefault(file, changed) != changed
+        ):
             return False
         self.report.settled += 1
         vma.attrs = vma.attrs.with_flags(flags)

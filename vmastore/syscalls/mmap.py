@@ -102,7 +102,9 @@ def sys_mmap(
             file = File(0, "hugetlb", HUGE_PATH, readable=True, writable=True)
     elif bad_fd or file is None:
         return -EBADF
-    elif flags & MAP_HUGETLB and file.kind != "hugetlb":
+    elif file.kind == "hugetlb":
+        length = -(-length // PMD_SIZE) * PMD_SIZE
+    elif flags & MAP_HUGETLB:
         return -EINVAL
     return do_mmap(mm, addr, length, prot, flags, file, (offset & U64) >> PAGE_SHIFT)
 
@@ -221,6 +223,8 @@ def place(mm: Mm, addr: int, length: int, pgoff: int, flags: int, file: File | N
             return -ENOMEM
         if addr & (PAGE_SIZE - 1):
             return -EINVAL
+        if file is not None and file.kind == "hugetlb" and addr & (PMD_SIZE - 1):
+            return -EINVAL
         if addr < mm.config.mmap_min_addr and mm.fails(EPERM):
             return -EPERM
         return addr
@@ -306,6 +310,8 @@ def _refused_late(mm: Mm, file: File | None, vm_flags: int) -> int:
         return EOPNOTSUPP if file.kind == "regular" and _supported(file) else 0
     if vm_flags & VM_SYNC and mm.fails(EOPNOTSUPP):
         return EOPNOTSUPP
+    if file.kind == "hugetlb" and mm.fails(EINVAL):
+        return EINVAL  # an offset within a huge page, or beyond what it can hold
     if file.kind == "secretmem" and not vm_flags & VM_SHARED:
         return EINVAL
     told = mm.observed and mm.expect_errno != ENOMEM and file.kind in _DRIVERS

@@ -60,6 +60,7 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
         return -EPERM
     overcommit = mm.expect_errno == ENOMEM and mm.observed and covered(mm, start, end)
     plain = pkey == -1 and not mm.persona and not mm.mdwe
+    hidden = mm.expect_errno == EACCES and mm.observed and prot & VM_EXEC and not _explained(vma, end, prot)
     while True:
         old = vma.attrs.vm_flags
         new = prot | old & _NO_ACCESS_FLAGS
@@ -67,6 +68,8 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
             new = _uncommon(mm, old, new, pkey)
         if new & ~(new >> 4) & VM_ACCESS_FLAGS:
             return -EACCES
+        if hidden and not old & VM_EXEC:
+            return -EACCES  # a file of a noexec mount, or a security module
         if new != old or old & VM_SEALED:
             prev = vma if start > vma.vm_start else vma.prev
             fixed = _fixup(mm, prev, vma, start, end if end < vma.vm_end else vma.vm_end, new, overcommit)
@@ -112,6 +115,15 @@ def _checked(mm: Mm, start: int, length: int, prot: int, pkey: int) -> int | tup
         if grows & PROT_GROWSUP:
             return -EINVAL
     return vma, start, end
+
+
+def _explained(vma: Vma, end: int, prot: int) -> bool:
+    """Whether a VMA up to `end` is known to lack a right that is asked for."""
+    while vma.vm_start < end:
+        if prot & ~(vma.attrs.vm_flags >> 4) & VM_ACCESS_FLAGS:
+            return True
+        vma = vma.next
+    return False
 
 
 def _sealed(vma: Vma, end: int) -> bool:
