@@ -10,8 +10,9 @@ import pytest
 from vmastore.events import Event, ObservedVma, TraceHeader
 from vmastore.importers.detect import open_traces
 from vmastore.mm.rules import preset, resolve
-from vmastore.mm.unknown import write_open
+from vmastore.mm.unknown import UNSURE_PIECE, write_open
 from vmastore.replay.maps import observe
+from vmastore.replay.resync import ELSEWHERE
 from vmastore.replay.verify import Verifier
 from vmastore.replay.verify_report import Report
 from vmastore.replay.world import World
@@ -274,3 +275,22 @@ def test_what_was_moved_away_and_stays_mapped_may_be_written_again(prot: int, op
     source = world.mm(1).find_vma(A)
     assert (source.anon_vma, write_open(source)) == (None, open_again)
     assert world.apply(Event(4, 1, 1, 1, None, "mprotect", (A, P, 0), 0, 0)).certain != open_again
+
+
+def test_any_other_offset_explains_and_settles_nothing() -> None:
+    """After a difference a VMA may have any other page offset: one merge that failed does not show that it has."""
+    world = blind()
+    mapped(world, 1, 0, 2, 0x8032)  # written for certain
+    world.apply(Event(2, 1, 1, 1, None, "mprotect", (A + P, P, 1), 0, 0))
+    low = world.mm(1).find_vma(A)
+    low.attrs = low.attrs.with_delta(low.attrs.delta, ELSEWHERE)
+    world.env.open_offsets = True
+    verifier = Verifier(world)
+    verifier.step(Event(3, 1, 1, 1, None, "munmap", (A + 200 * P, P), 0, 0))
+    low.unsure = UNSURE_PIECE  # so that the state before the next call is kept
+    verifier.step(Event(4, 1, 1, 1, None, "mprotect", (A + P, P, 3), 0, 0))
+    verifier.step(
+        check([ObservedVma(A + n * P, A + (n + 1) * P, "rw-p", 0, "00:00", 0, "", PLAIN) for n in (0, 1)], 5)
+    )
+    assert (verifier.report.mismatches, verifier.report.mismatches_assumed, verifier.report.settled) == (0, 0, 1)
+    assert not world.apply(Event(6, 1, 1, 1, None, "mmap", (A - P, P, 3, 0x32, -1, 0), A - P, 0)).certain

@@ -11,7 +11,12 @@ from vmastore.mm.unknown import UNSURE, UNSURE_FORKED, UNSURE_PIECE
 from vmastore.mm.vma import File, Vma
 from vmastore.replay.baseline import Builder, Identity, line_flags, set_labels
 
-_ELSEWHERE = -1 << 60  # pages: any other offset; no VMA has it, so that the other answer is to merge with none
+ELSEWHERE = -1 << 60  # pages: any other offset; no VMA has it, so that the other answer is to merge with none
+
+
+def is_elsewhere(vma: Vma) -> bool:
+    """Whether one of the page offsets that it may have stands for all others: it explains much, settles nothing."""
+    return abs(vma.attrs.open_offset) > -ELSEWHERE >> 1
 
 
 def clone_mm(mm: Mm) -> Mm:
@@ -56,7 +61,7 @@ def resync(mm: Mm, lines: Iterable[ObservedVma], images: dict[Identity, File]) -
                 fresh.unsure = _nothing_known(fresh)  # what the replay knew was wrong, the trace does not show more
                 fresh.base = None
                 if mm.env.open_offsets and fresh.is_anonymous and not attrs.open_offset:
-                    fresh.attrs = attrs.with_delta(attrs.delta, _ELSEWHERE - (fresh.vm_start >> PAGE_SHIFT))
+                    fresh.attrs = attrs.with_delta(attrs.delta, ELSEWHERE - (fresh.vm_start >> PAGE_SHIFT))
             mm.insert(fresh)
     set_labels(mm, lines)
 

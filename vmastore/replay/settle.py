@@ -22,7 +22,7 @@ from vmastore.mm.unknown import (
 )
 from vmastore.mm.vma import AnonVma, BaseAnon, Vma
 from vmastore.replay.maps import observe
-from vmastore.replay.resync import clone_mm
+from vmastore.replay.resync import clone_mm, is_elsewhere
 from vmastore.replay.world import Outcome, World
 
 _CALLS = {
@@ -67,6 +67,7 @@ def settle(world: World, event: Event, before: Mm, outcome: Outcome, seen: dict[
     bases = {b for b, state in first.assigned.items() if any(_unlike(state, way[b], known) for way in ways)}
     links = {at for at, count in first.links.items() if any(c.links[at] != count for c in explaining)}
     moved = {at for at, other in first.moved.items() if any(c.moved[at] != other for c in explaining)}
+    moved |= {at for at, other in first.moved.items() if other and is_elsewhere(before.find_vma(at))}
     found, _ = _try(world, event, before, first, Open(bases, links, moved))
     if world.env.faults != "recorded":
         _open_again(found)
