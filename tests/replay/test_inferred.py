@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from errno import EINVAL
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from vmastore.conform.kernel import BASE, PAGE, Kernel, arena
 from vmastore.errors import RuleError
 from vmastore.events import Event, TraceHeader
+from vmastore.mm.flags import VM_GROWSDOWN
 from vmastore.mm.rules import RuleSet, preset, resolve
 from vmastore.replay.inferred import NEEDS_RANGE, prepare
 from vmastore.replay.world import World
@@ -120,3 +122,22 @@ def test_several_vmas_move_only_where_the_release_moves_them() -> None:
         world.apply(_event(2, "mmap", [BASE + 2 * P, P, 3, 0x32, -1, 0], BASE + 2 * P, 0))
         world.apply(_event(3, "mremap", [BASE, 3 * P, 3 * P, MAYMOVE | FIXED, AWAY], AWAY, 0))
         assert world.env.inferred == inferred, kernel
+
+
+def test_a_stack_that_no_event_has_shown() -> None:
+    """mprotect with PROT_GROWSDOWN succeeded: something that grows downwards is there, as of glibc's stacks."""
+    world = World(TraceHeader("t", "t", "strace", faults="none"), [], preset("6.18"))
+    done = world.apply(Event(1, 1, 1, 1, None, "mprotect", (BASE, P, 0x1000003), 0, 0))
+    assert done.divergence is None
+    assert [(v.vm_start, v.vm_end, bool(v.vm_flags & VM_GROWSDOWN)) for v in world.mm(1).vmas()] == [
+        (BASE, BASE + P, True)
+    ]
+
+
+def test_einval_of_a_mapping_that_no_event_has_shown() -> None:
+    """A part of [vdso] cannot be split off; with a baseline it is known what is there."""
+    world = World(TraceHeader("t", "t", "strace", faults="none"), [], preset("6.18"))
+    refused = Event(1, 1, 1, 1, None, "mprotect", (BASE, P, 1), None, EINVAL)
+    assert world.apply(refused).divergence is None
+    world.mm(1).complete = True
+    assert world.apply(refused).divergence is not None

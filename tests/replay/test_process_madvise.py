@@ -50,3 +50,10 @@ def test_whose_it_is(
     ]
     assert pages == marked
     assert bool(outcome.divergence) == diverges
+
+
+def test_a_vector_that_the_log_does_not_show() -> None:
+    """The kernel's answer is taken, whichever it is."""
+    world = World(TraceHeader("t", "t", "strace", faults="none"), [], preset("6.18"))
+    failed = Event(1, 1, 1, 1, None, "process_madvise", (19, None, 2, 0, 0), None, ENOMEM)
+    assert world.apply(failed).divergence is None

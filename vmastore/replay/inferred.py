@@ -31,7 +31,11 @@ def prepare(mm: Mm, event: Event) -> None:
     if event.call == "mremap":
         start, end = _mremap_source(mm, start, end, event)
     elif event.call in ("mprotect", "pkey_mprotect") and event.args[2] & uapi.PROT_GROWSDOWN:
-        start = max(start, min(end, mm.find_vma(start).vm_start))  # a hole below a stack is passed over
+        above = mm.find_vma(start)
+        if above.vm_start >= end and not mm.complete:  # a stack that no event has shown
+            fill_holes(mm, start, end, VM_GROWSDOWN)
+            return
+        start = max(start, min(end, above.vm_start))  # a hole below a stack is passed over
     if mm.env.faults != "recorded":
         _grow(mm, start, end)
     if not mm.complete:
@@ -94,13 +98,13 @@ def _mremap_source(mm: Mm, start: int, end: int, event: Event) -> tuple[int, int
     return start, start
 
 
-def fill_holes(mm: Mm, start: int, end: int) -> None:
-    """Map every hole of [start, end) with an inferred anonymous VMA."""
+def fill_holes(mm: Mm, start: int, end: int, more: int = 0) -> None:
+    """Map every hole of [start, end) with an inferred anonymous VMA. more: flags besides those of all data."""
     while start < end:
         vma = mm.find_vma(start)
         if vma.vm_start > start:
             hole_end = min(end, vma.vm_start)
-            inferred = Vma(start, hole_end, mm.env.table.get(VM_DATA_DEFAULT_FLAGS | VM_ACCOUNT))
+            inferred = Vma(start, hole_end, mm.env.table.get(VM_DATA_DEFAULT_FLAGS | VM_ACCOUNT | more))
             inferred.unsure, inferred.base = UNSURE | UNSURE_BASE, BaseAnon(False)
             mm.insert_after(vma.prev, inferred)
             mm.inferred += 1

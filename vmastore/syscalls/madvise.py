@@ -310,7 +310,9 @@ def sys_process_madvise(
     if mm.observed and mm.expect_errno and (not own or mm.expect_errno in (EBADF, EFAULT, EPERM, ESRCH)):
         return -mm.expect_errno  # of the pidfd, of what the caller may, or of the vector: before anything is done
     if iov is None or not own:
-        return mm.expect_result or 0 if mm.observed else 0
+        if not mm.observed:
+            return 0
+        return -mm.expect_errno if mm.expect_errno else (mm.expect_result or 0)
     done = 0
     for start, length in iov:
         error = sys_madvise(mm, start, length, advice)

@@ -55,7 +55,7 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
     else:
         vma, end = mm.index.find(start), start + length
         if vma.vm_start > start:
-            return -ENOMEM
+            return _hole(mm)
     if mm.env.seals_first and _sealed(vma, end):
         return -EPERM
     overcommit = mm.expect_errno == ENOMEM and mm.observed and covered(mm, start, end)
@@ -104,17 +104,22 @@ def _checked(mm: Mm, start: int, length: int, prot: int, pkey: int) -> int | tup
         return -EINVAL
     vma = mm.find_vma(start)
     if vma.vm_start >= end:
-        return -ENOMEM
+        return _hole(mm)
     if grows & PROT_GROWSDOWN:
         start = vma.vm_start
         if not vma.attrs.vm_flags & VM_GROWSDOWN:
             return -EINVAL
     else:
         if vma.vm_start > start:
-            return -ENOMEM
+            return _hole(mm)
         if grows & PROT_GROWSUP:
             return -EINVAL
     return vma, start, end
+
+
+def _hole(mm: Mm) -> int:
+    """ENOMEM, unless the trace may not have shown what is there: [vdso], which cannot be split (EINVAL)."""
+    return -(EINVAL if not mm.complete and mm.fails(EINVAL) else ENOMEM)
 
 
 def _explained(vma: Vma, end: int, prot: int) -> bool:
