@@ -294,3 +294,15 @@ def test_any_other_offset_explains_and_settles_nothing() -> None:
     )
     assert (verifier.report.mismatches, verifier.report.mismatches_assumed, verifier.report.settled) == (0, 0, 1)
     assert not world.apply(Event(6, 1, 1, 1, None, "mmap", (A - P, P, 3, 0x32, -1, 0), A - P, 0)).certain
+
+
+@pytest.mark.parametrize(("prot", "open_again"), [(3, True), (1, False)])
+def test_what_a_fork_wipes_the_child_may_write(prot: int, open_again: bool) -> None:
+    """MADV_WIPEONFORK: the child's copy is unwritten, whatever the parent's is."""
+    world = blind()
+    mapped(world, 1, 0, 2, 0x8032)  # written for certain
+    world.apply(Event(2, 1, 1, 1, None, "madvise", (A, 2 * P, 18), 0, 0))
+    world.apply(Event(3, 1, 1, 1, None, "mprotect", (A, 2 * P, prot), 0, 0))
+    world.apply(Event(4, 1, 1, 1, None, "fork", (17, 2), 2, 0))
+    copy = world.mm(2).find_vma(A)
+    assert (copy.anon_vma, write_open(copy)) == (None, open_again)

@@ -10,11 +10,15 @@ from vmastore.mm.flags import (
     VM_NOHUGEPAGE,
     VM_UFFD_FLAGS,
     VM_WIPEONFORK,
+    VM_WRITE,
 )
 from vmastore.mm.mm import Mm
 from vmastore.mm.unknown import UNSURE_FORKED, write_open
 from vmastore.mm.vma import AnonVma, UffdCtx, Vma
+from vmastore.syscalls.fault import becomes_writable
 from vmastore.syscalls.uapi import UFFD_FEATURE_EVENT_FORK
+
+_WIPED = VM_WIPEONFORK | VM_WRITE
 
 
 def dup_mmap(parent: Mm, number: int, alive: Iterable[Mm]) -> Mm:
@@ -38,6 +42,8 @@ def dup_mmap(parent: Mm, number: int, alive: Iterable[Mm]) -> Mm:
             continue
         copy = _copy(vma, chains, child, watchers)
         child.insert_after(last, copy)
+        if copy.attrs.vm_flags & _WIPED == _WIPED and child.env.faults != "recorded":
+            becomes_writable(child, copy)  # by the child, unseen
         if parent.guards and not vma.attrs.vm_flags & VM_WIPEONFORK:
             _copy_guards(parent, child, vma)
         last = copy
