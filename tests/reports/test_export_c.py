@@ -85,6 +85,10 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     ],
     "names": [anon(0, 4), ("prctl", 0x53564D41, 0, BASE, PAGE, 0, "a name"),
         ("prctl", 0x53564D41, 0, BASE, PAGE, 0, None)],
+    "filled": [
+        anon(0, 4), ("ioctl", 9, "UFFDIO_REGISTER", BASE, 4 * PAGE, 1, None),
+        ("ioctl", 9, "UFFDIO_COPY", BASE + PAGE, PAGE, 0, None), ("mprotect", BASE, 4 * PAGE, 1),
+    ],
     "stack": [anon(8, 2, 3, 0x132), ("stack_grow", BASE + 5 * PAGE), write(5)],
 }  # fmt: skip
 _FILE = {"shmat": 4, "ioctl": 9, "release": 9}
@@ -274,3 +278,14 @@ def test_what_a_program_cannot_do_is_refused_or_left_out() -> None:
 def long_trace() -> tuple[MemoryTrace, list[Event]]:
     found = trace(*(anon(2 * n, 1) for n in range(2100)))
     return found, found.events
+
+
+def test_rings_are_made_as_shared_memory(gcc: str, tmp_path: Path) -> None:
+    """What is done to a ring later needs something there that does not merge."""
+    rules = running()
+    calls = [("io_setup", 92, f"[{BASE:#x}]"), ("mprotect", BASE, PAGE, 1), ("io_destroy", BASE), anon(0, 1)]
+    given = made("ring", calls, rules)
+    given.events = [e._replace(result=0) if e.call.startswith("io_") else e for e in given.events]
+    built = build(given, rules)
+    assert [step.event.call for step in built.steps] == ["mmap", "mprotect", "munmap", "mmap"]
+    passes(compiled(gcc, export_c(built), tmp_path))

@@ -16,7 +16,7 @@ from vmastore.mm.vma import SEALED, File, UffdCtx
 from vmastore.replay.baseline import load_image
 from vmastore.replay.resync import clone_mm
 from vmastore.syscalls import uapi
-from vmastore.syscalls.aio import io_destroy, io_setup
+from vmastore.syscalls.aio import io_destroy, io_setup, ring_of
 from vmastore.syscalls.brk import sys_brk
 from vmastore.syscalls.fault import fault, grow_stack
 from vmastore.syscalls.madvise import sys_madvise, sys_process_madvise
@@ -31,6 +31,7 @@ from vmastore.syscalls.prctl import as_observed, sys_prctl
 from vmastore.syscalls.process import dup_mmap
 from vmastore.syscalls.shm import sys_remap_file_pages, sys_shmat, sys_shmdt
 from vmastore.syscalls.userfaultfd import (
+    FILLING,
     inherited_ctx,
     uffd_ctx,
     uffdio_api,
@@ -142,11 +143,11 @@ def _ioctl(world: World, mm: Mm, event: Event) -> int | None:
         return as_observed(mm)  # a range that the trace does not show
     if cmd == "UFFDIO_API":
         uffdio_api(mm, event.file, rest[0] or 0)
-    if cmd not in ("UFFDIO_REGISTER", "UFFDIO_UNREGISTER") and cmd not in _FILLING:
+    if cmd not in ("UFFDIO_REGISTER", "UFFDIO_UNREGISTER") and cmd not in FILLING:
         return None
     ctx = inherited_ctx(mm, event.file)
     watched = mm if ctx.mm == mm.number else world.mms.get(ctx.mm)
-    if cmd in _FILLING:
+    if cmd in FILLING:
         if watched is not None:
             watched.observed, watched.expect_errno = mm.observed, mm.expect_errno
             uffdio_fill(watched, ctx, addr, length)
@@ -160,9 +161,6 @@ def _ioctl(world: World, mm: Mm, event: Event) -> int | None:
     mm.decisions += watched.decisions  # of this event, though of another address space
     watched.decisions = []
     return result
-
-
-_FILLING = {"UFFDIO_COPY", "UFFDIO_ZEROPAGE", "UFFDIO_MOVE", "UFFDIO_POISON", "UFFDIO_CONTINUE"}
 
 
 def _uffdio(mm: Mm, ctx: UffdCtx, cmd: str, addr: int, length: int, mode: int) -> int:
@@ -208,13 +206,9 @@ def _shmdt(world: World, mm: Mm, event: Event) -> int:
 
 
 def _io_setup(world: World, mm: Mm, event: Event) -> None:
-    count, shown = event.args[:2]
-    if event.errno or event.result is None or not isinstance(count, int) or not isinstance(shown, str):
-        return  # a log of raw arguments shows where the context's number is, not what it is
-    try:
-        io_setup(mm, count, int(shown.strip("[]"), 16))
-    except ValueError:
-        return
+    found = None if event.errno or event.result is None else ring_of(mm, event.args)
+    if found is not None:
+        io_setup(mm, event.args[0], found[0])
 
 
 def _io_destroy(world: World, mm: Mm, event: Event) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from errno import ENOENT
 from typing import Protocol
 
 from vmastore.events import Event, FileInfo, TraceHeader
@@ -23,17 +24,20 @@ from vmastore.replay.ranges import spans
 from vmastore.replay.resync import clone_mm
 from vmastore.replay.synthesis import made_again, stand_in
 from vmastore.replay.world import World
+from vmastore.syscalls.aio import ring_of
 from vmastore.syscalls.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_PRIVATE,
+    MAP_SHARED,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
     PR_SET_MDWE,
     PR_SET_MEMORY_MERGE,
     PR_SET_VMA,
 )
+from vmastore.syscalls.userfaultfd import FILLING
 
 _FORKS = {"fork", "vfork", "clone", "clone3"}
 _KEPT = {
@@ -41,6 +45,7 @@ _KEPT = {
     "mlock", "mlock2", "munlock", "mlockall", "munlockall", "mbind", "set_mempolicy_home_node", "prctl", "ioctl",
     "release", "remap_file_pages", "shmat", "shmdt", "mseal", "personality", "fault", "stack_grow",
 }  # fmt: skip
+_UFFD_CALLS = {"UFFDIO_API", "UFFDIO_REGISTER", "UFFDIO_UNREGISTER"}
 _TEMPLATE = Event(1, 1, 1, 1, None, "", (), None, 0)
 
 
@@ -105,6 +110,7 @@ class _Walk:
         if event.mm != number:
             world.apply(event)
             return
+        event = _without_ring(world.mm(number), event)
         bears = _bears(event)
         inferred = _infer(world.mm(number), event) if bears and not world.mm(number).complete else []
         outcome = world.apply(event)
@@ -229,12 +235,30 @@ def plain_event(event: Event, result: int | None) -> Event:
     return event._replace(args=tuple(args))
 
 
+def _without_ring(mm: Mm, event: Event) -> Event:
+    """io_setup and io_destroy as calls that any program can make: shared memory, which never merges either."""
+    if event.errno or event.result is None or event.injected:
+        return event
+    if event.call == "io_setup" and (found := ring_of(mm, event.args)) is not None:
+        ctx, size = found
+        args = (ctx, size, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+        return event._replace(call="mmap", args=args, result=ctx)
+    if event.call == "io_destroy" and isinstance(event.args[0], int):
+        vma = mm.vma_lookup(event.args[0])
+        file = None if vma is None else vma.attrs.vm_file
+        if file is not None and file.size and file.kind in ("shmem", "aio"):
+            return event._replace(call="munmap", args=(event.args[0], file.size))
+    return event
+
+
 def _bears(event: Event) -> bool:
     """Whether an event bears on VMAs."""
     if event.call == "prctl":
         return event.args[0] in (PR_SET_VMA, PR_SET_MDWE, PR_SET_MEMORY_MERGE)
     if event.call == "ioctl":
-        return event.file is not None and str(event.args[1]).startswith("UFFDIO_")
+        fills = event.args[1] in FILLING and event.args[2] is not None and event.errno in (0, ENOENT)
+        shown = fills or event.args[1] in _UFFD_CALLS
+        return event.file is not None and shown
     return event.call in _KEPT and not event.injected
 
 

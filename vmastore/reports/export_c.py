@@ -12,6 +12,7 @@ from vmastore.events import FileInfo, ObservedVma
 from vmastore.mm.flags import PAGE_SIZE
 from vmastore.reports.c_text import ADVICE, FOOT, MODES, POLICIES, PRCTL, PROTS, part, quoted, symbols
 from vmastore.reports.program import Program, Step
+from vmastore.syscalls.userfaultfd import FILLING
 from vmastore.version import VERSION
 
 _FAULT_SIZE = 64 * PAGE_SIZE  # of a file whose size is not known, at least
@@ -259,6 +260,8 @@ def _ioctl(program: Program, step: Step) -> list[str]:
         return [fd, "UFFDIO_REGISTER", value]
     if cmd == "UFFDIO_UNREGISTER":
         return [fd, "UFFDIO_UNREGISTER", f"(unsigned long)&(struct uffdio_range){span}"]
+    if cmd in FILLING:  # what fills the pages does not matter to a VMA
+        return [fd, "UFFDIO_ZEROPAGE", f"(unsigned long)&(struct uffdio_zeropage){{ .range = {span} }}"]
     raise InputError(f"event {step.event.seq}: ioctl {cmd} has no form in C")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vmastore.mm.merge import do_vmi_munmap
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import assumed
@@ -24,6 +26,17 @@ def io_setup(mm: Mm, nr_events: int, ctx: int) -> None:
     do_mmap(mm, ctx, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0)
     if cpus is None and size != _ring_size(nr_events, _MOST_CPUS):
         mm.decisions[:] = [assumed(decision) for decision in mm.decisions]  # how long it is hangs on them
+
+
+def ring_of(mm: Mm, args: tuple[Any, ...]) -> tuple[int, int] | None:
+    """Address and length of the ring of an io_setup that succeeded; None where its arguments do not show it."""
+    count, shown = args[:2]
+    if not isinstance(count, int) or not isinstance(shown, str):
+        return None  # a log of raw arguments shows where the context's number is, not what it is
+    try:
+        return int(shown.strip("[]"), 16), _ring_size(count, mm.config.cpus or 1)
+    except ValueError:
+        return None
 
 
 def _ring_size(nr_events: int, cpus: int) -> int:

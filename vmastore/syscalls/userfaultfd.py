@@ -100,6 +100,7 @@ def uffdio_fill(mm: Mm, ctx: UffdCtx, addr: int | None, length: int | None) -> N
         vma.unsure |= UNSURE
 
 
+FILLING = {"UFFDIO_COPY", "UFFDIO_ZEROPAGE", "UFFDIO_MOVE", "UFFDIO_POISON", "UFFDIO_CONTINUE"}
 _LATE = {ENOENT, EEXIST, EFAULT, EBUSY}
 _AT_ANY_TIME = {EINVAL, EAGAIN, ENOMEM}  # the mode, or what the VMA is; its space is changing, or was
 
