@@ -270,7 +270,7 @@ def _file_flags(
         return ENODEV, vm_flags
     if vm_flags & VM_GROWSDOWN:
         return EINVAL, vm_flags
-    if _noexec(mm, file):
+    if file.kind != "regular" and _noexec(mm, file):
         if prot & PROT_EXEC:
             return EPERM, vm_flags
         vm_flags &= ~VM_MAYEXEC
@@ -361,7 +361,8 @@ def _region(mm: Mm, addr: int, length: int, vm_flags: int, file: File | None, pg
     late = ENOMEM if over or mm.fails(ENOMEM) else 0  # RLIMIT_DATA and the commit limit: as observed
     if file is None and not late and not vm_flags & VM_SHARED:
         return mmap_region(mm.vmi, addr, length, vm_flags, None, pgoff)
-    refused = _refused_late(mm, file, vm_flags)
+    plain = file is None or (file.kind == "regular" and not vm_flags & VM_SYNC)
+    refused = 0 if plain else _refused_late(mm, file, vm_flags)
     if refused and file is not None and file.kind in ("device", "unknown"):
         _doubt(mm, addr, length)  # it may have been refused before
     make_file, added = None, 0

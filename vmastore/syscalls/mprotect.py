@@ -58,9 +58,11 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
             return _hole(mm)
     if mm.env.seals_first and _sealed(vma, end):
         return -EPERM
-    overcommit = mm.expect_errno == ENOMEM and mm.observed and covered(mm, start, end)
+    overcommit = hidden = False
+    if mm.expect_errno and mm.observed:
+        overcommit = mm.expect_errno == ENOMEM and covered(mm, start, end)
+        hidden = mm.expect_errno == EACCES and bool(prot & VM_EXEC) and not _explained(vma, end, prot)
     plain = pkey == -1 and not mm.persona and not mm.mdwe
-    hidden = mm.expect_errno == EACCES and mm.observed and prot & VM_EXEC and not _explained(vma, end, prot)
     while True:
         old = vma.attrs.vm_flags
         new = prot | old & _NO_ACCESS_FLAGS
