@@ -34,6 +34,8 @@ CALLS: list[tuple[str, set[int], str, list[Any], set[int]]] = [
     ("mprotect", {0, 1, 2}, "mprotect", [0, 3, 1], {0, 1, 2}),
     ("mlock", {0, 1}, "mlock", [0, 2], {0, 1}),
     ("madvise", {0, 1}, "madvise", [0, 2, 16], {0, 1}),
+    ("mbind", {0, 1}, "mbind", [0, 2, 4, 0, 0, 0], {0, 1}),
+    ("mbind to the default", {1}, "mbind", [0, 3, 0, 0, 0, 0], set()),
     ("munmap", {1}, "munmap", [0, 3], set()),
 ]
 _ADDRESSES = {"mremap": (0, 1, 2, 4)}

@@ -12,18 +12,27 @@ from vmastore.syscalls import uapi
 from vmastore.syscalls.common import page_align
 from vmastore.syscalls.fault import grow_stack
 
-NEEDS_RANGE = {"mprotect", "pkey_mprotect", "mlock", "mlock2", "munlock", "madvise", "mseal", "mremap"}
+NEEDS_RANGE = {
+    "mprotect", "pkey_mprotect", "mlock", "mlock2", "munlock", "madvise", "mseal", "mremap", "mbind", "prctl",
+}  # fmt: skip
 _NOTHING = {"none", "gap"}  # codes of reasons: no VMA is known to touch the range
 
 
 def prepare(mm: Mm, event: Event) -> None:
     """Insert what must have existed: a call succeeded on a range that no event of the trace mapped.
 
-    munmap succeeds over holes, so it infers nothing; nor does an mremap that did not need its whole source.
+    munmap succeeds over holes, so it infers nothing; nor does an mremap that did not need its whole source, an mbind
+    to the default policy, or a prctl other than PR_SET_VMA.
     Below a VMA that grows downwards, faults that the trace does not show made it grow.
     Assumes: a call of NEEDS_RANGE.
     """
     first, length = event.args[:2]
+    if event.call == "prctl":
+        if first != uapi.PR_SET_VMA:
+            return
+        first, length = event.args[2:4]
+    elif event.call == "mbind" and not event.args[2] & ~uapi.MPOL_MODE_FLAGS:  # MPOL_DEFAULT passes over holes
+        return
     if not isinstance(first, int) or _is_mapped(mm, first, length):
         return
     start = first & -PAGE_SIZE

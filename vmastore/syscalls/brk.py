@@ -15,6 +15,8 @@ def sys_brk(mm: Mm, brk: int) -> int:
     """Returns the new break, or the current one on any failure (never an errno)."""
     if mm.observed and not mm.brk and mm.expect_result is not None:
         mm.brk = mm.start_brk = mm.expect_result  # the first sight of the heap
+    if mm.observed and not mm.complete and mm.expect_result is not None:
+        _correct(mm, brk, mm.expect_result)
     if brk < mm.start_brk or brk == mm.brk:
         return mm.brk
     if mm.observed and mm.expect_result == mm.brk:
@@ -32,10 +34,17 @@ def sys_brk(mm: Mm, brk: int) -> int:
     return brk
 
 
+def _correct(mm: Mm, brk: int, got: int) -> None:
+    """What an answer shows of a heap that the trace did not see begin, or that has changed unseen."""
+    mm.start_brk = min(mm.start_brk, got)
+    if got not in (brk, mm.brk):
+        mm.brk = got
+
+
 def _shrink(mm: Mm, newbrk: int, oldbrk: int) -> bool:
     vma = mm.find_vma(newbrk)
     if vma.vm_start >= oldbrk:
-        return False
+        return mm.observed and not mm.complete  # of that heap no event has shown
     return do_vmi_munmap(mm.vmi, newbrk, oldbrk) == 0
 
 

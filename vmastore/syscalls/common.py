@@ -64,6 +64,11 @@ def covered(mm: Mm, start: int, end: int) -> bool:
     return True
 
 
+def unseen(mm: Mm, start: int, end: int) -> bool:
+    """Whether the kernel's answer may come from a mapping in [start, end) that no event of the trace has shown."""
+    return mm.observed and not mm.complete and not covered(mm, start, end)
+
+
 def unknown_fs(mm: Mm, file: File) -> bool:
     """Whether a file may be one of tmpfs: its path is all that most traces tell."""
     return file.kind == "unknown" or (file.kind == "regular" and not mm.env.fs_known)

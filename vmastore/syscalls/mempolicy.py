@@ -9,7 +9,7 @@ from vmastore.mm.merge import Oops, vma_modify_policy
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Mempolicy, Vma
 from vmastore.syscalls import uapi
-from vmastore.syscalls.common import covered, page_align, write_policy
+from vmastore.syscalls.common import covered, page_align, unseen, write_policy
 
 _MAX_NODES = 64
 _MOF = 1 << 3 | 1 << 4  # MPOL_F_MOF | MPOL_F_MORON
@@ -41,7 +41,7 @@ def sys_mbind(mm: Mm, start: int, length: int, mode: int, nodemask: int | None, 
         return policy
     first = mm.find_vma(start).vm_start
     if first >= end or (first > start and policy is not None):
-        return -EFAULT
+        return -EFAULT if mm.expect_errno or not unseen(mm, start, end) else 0
     strict = mm.fails(EIO) and flags & uapi.MPOL_MF_STRICT
     if strict and not flags & (uapi.MPOL_MF_MOVE | uapi.MPOL_MF_MOVE_ALL):
         return (

@@ -163,7 +163,7 @@ def do_mmap(mm: Mm, addr: int, length: int, prot: int, flags: int, file: File | 
     addr = placed
     if flags & MAP_FIXED_NOREPLACE:
         taken = mm.find_vma_intersection(addr, addr + length) is not None
-        if taken or (mm.fails(EEXIST) and _grow_unseen(mm, addr + length)):
+        if taken or (mm.fails(EEXIST) and (_grow_unseen(mm, addr + length) or not mm.complete)):
             return -EEXIST
     if flags & MAP_LOCKED and mm.fails(EPERM) and file is None:
         return -EPERM

@@ -61,7 +61,7 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
     overcommit = hidden = False
     if mm.expect_errno and mm.observed:
         overcommit = mm.expect_errno == ENOMEM and covered(mm, start, end)
-        hidden = mm.expect_errno == EACCES and bool(prot & VM_EXEC) and not _explained(vma, end, prot)
+        hidden = mm.expect_errno == EACCES and not _explained(vma, end, prot)
     plain = pkey == -1 and not mm.persona and not mm.mdwe
     while True:
         old = vma.attrs.vm_flags
@@ -70,8 +70,8 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
             new = _uncommon(mm, old, new, pkey)
         if new & ~(new >> 4) & VM_ACCESS_FLAGS:
             return -EACCES
-        if hidden and not old & VM_EXEC:
-            return -EACCES  # a file of a noexec mount, or a security module
+        if hidden and _may_refuse(vma, old, prot):
+            return -EACCES
         if new != old or old & VM_SEALED:
             prev = vma if start > vma.vm_start else vma.prev
             fixed = _fixup(mm, prev, vma, start, end if end < vma.vm_end else vma.vm_end, new, overcommit)
@@ -83,7 +83,7 @@ def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> 
             return 0
         vma = vma.next
         if vma.vm_start != start:
-            return -ENOMEM
+            return _hole(mm)
 
 
 def _checked(mm: Mm, start: int, length: int, prot: int, pkey: int) -> int | tuple[Vma, int, int]:
@@ -120,8 +120,19 @@ def _checked(mm: Mm, start: int, length: int, prot: int, pkey: int) -> int | tup
 
 
 def _hole(mm: Mm) -> int:
-    """ENOMEM, unless the trace may not have shown what is there: [vdso], which cannot be split (EINVAL)."""
-    return -(EINVAL if not mm.complete and mm.fails(EINVAL) else ENOMEM)
+    """ENOMEM, unless the trace may not have shown what is there, as [vdso], which cannot be split (EINVAL)."""
+    return -(ENOMEM if mm.complete or not mm.observed else mm.expect_errno or ENOMEM)
+
+
+def _may_refuse(vma: Vma, old: int, prot: int) -> bool:
+    """Whether a VMA may lack a right that is asked for, though the trace does not show it.
+
+    A file of a noexec mount, a security module; a shared file whose opening was not seen, and that was read-only.
+    """
+    if prot & VM_EXEC and not old & VM_EXEC:
+        return True
+    file = vma.attrs.vm_file
+    return bool(prot & VM_WRITE and not old & VM_WRITE and old & VM_SHARED) and file is not None and not file.writable
 
 
 def _explained(vma: Vma, end: int, prot: int) -> bool:

@@ -21,7 +21,7 @@ from vmastore.mm.flags import (
 from vmastore.mm.merge import vma_merge_extend
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
-from vmastore.syscalls.common import page_align
+from vmastore.syscalls.common import page_align, unseen
 from vmastore.syscalls.fault import mm_populate
 from vmastore.syscalls.mmap import place
 from vmastore.syscalls.move import move_vma
@@ -55,7 +55,7 @@ def sys_mremap(mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_ad
         return _move_many(mm, addr, old_len, flags, new_addr)
     vma = mm.vma_lookup(addr)
     if vma is None:
-        return -EFAULT
+        return -(mm.expect_errno if mm.expect_errno and unseen(mm, addr, addr + 1) else EFAULT)
     if vma.attrs.vm_flags & VM_SEALED and (first or mm.rules.seal_check_in_loop):
         return -EPERM
     if vma.attrs.vm_flags & VM_HUGETLB:
@@ -193,7 +193,7 @@ def _grow(mm: Mm, vma: Vma, addr: int, old_len: int, new_len: int, flags: int) -
         if error:
             return -error
     delta = new_len - old_len
-    if old_len == vma.vm_end - addr and _expandable(mm, vma, delta):
+    if old_len == vma.vm_end - addr and _expandable(mm, vma, delta) and not _taken(mm, vma, addr, delta):
         if vma.attrs.vm_flags & VM_ACCOUNT and mm.fails(ENOMEM):
             return -ENOMEM
         return addr if vma_merge_extend(mm.vmi, vma, delta, below=addr - vma.vm_start) is not None else -ENOMEM
@@ -209,6 +209,12 @@ def _expandable(mm: Mm, vma: Vma, delta: int) -> bool:
     """vma_expandable()."""
     end = vma.vm_end + delta
     return end <= TASK_SIZE and vma.next.vm_start >= end
+
+
+def _taken(mm: Mm, vma: Vma, addr: int, delta: int) -> bool:
+    """Whether what is free behind a VMA, as far as the trace shows, was not: the kernel did not grow it there."""
+    failed = mm.expect_errno == ENOMEM or (not mm.expect_errno and mm.expect_result != addr)
+    return failed and unseen(mm, vma.vm_end, vma.vm_end + delta)
 
 
 def _move_many(mm: Mm, addr: int, length: int, flags: int, new_addr: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EINVAL, EPERM
 
 from vmastore.mm.flags import PAGE_MASK, PAGE_SIZE, TASK_SIZE, U64
 from vmastore.mm.merge import do_vmi_munmap
 from vmastore.mm.mm import Mm
+from vmastore.syscalls.common import unseen
 
 
 def sys_munmap(mm: Mm, addr: int, length: int, *, may_hit_unknown: bool = True) -> int:
@@ -25,6 +26,8 @@ def sys_munmap(mm: Mm, addr: int, length: int, *, may_hit_unknown: bool = True) 
             return -EINVAL
         if _unknown(mm, end - 1):
             return do_vmi_munmap(mm.vmi, addr, end, late_errno=EINVAL)
+    if mm.fails(EPERM) and unseen(mm, addr, end):
+        return -EPERM  # sealed
     return do_vmi_munmap(mm.vmi, addr, end)
 
 

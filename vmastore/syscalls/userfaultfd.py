@@ -23,7 +23,7 @@ from vmastore.mm.mm import Mm
 from vmastore.mm.unknown import UNSURE
 from vmastore.mm.vma import UffdCtx, Vma
 from vmastore.syscalls import uapi
-from vmastore.syscalls.common import unknown_fs, write_uffd
+from vmastore.syscalls.common import unknown_fs, unseen, write_uffd
 from vmastore.syscalls.fault import anon_vma_prepare
 
 
@@ -68,6 +68,8 @@ def uffdio_register(mm: Mm, ctx: UffdCtx, start: int, length: int, mode: int) ->
         return -EINVAL
     end = start + length
     first = mm.find_vma_intersection(start, end)
+    if (first is None or mm.expect_errno) and unseen(mm, start, end):
+        return -mm.expect_errno
     if first is None or (first.attrs.vm_flags & VM_HUGETLB and start % PMD_SIZE):
         return -EINVAL
     error = _check(mm, first, start, end, ctx, asked)
@@ -173,6 +175,8 @@ def uffdio_unregister(mm: Mm, ctx: UffdCtx, start: int, length: int) -> int:
         return -EINVAL
     end = start + length
     first = mm.find_vma_intersection(start, end)
+    if (first is None or mm.expect_errno) and unseen(mm, start, end):
+        return -mm.expect_errno
     if first is None or (first.attrs.vm_flags & VM_HUGETLB and start % PMD_SIZE):
         return -EINVAL
     vma = first
