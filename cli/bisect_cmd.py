@@ -108,6 +108,8 @@ def find(
             _command(trace, at, rules, command, pick_mm(trace, mm, at), options, as_json)
             return
         if when is not None or sql is not None:
+            if mm is not None:
+                pick_mm(trace, mm, at)  # that it exists
             _holds(trace, at, rules, _judge(trace, when, sql, mm), options, every, as_json)
             return
         if other is not None:

@@ -24,6 +24,7 @@ from vmastore.cli.common import (
     emit_rows,
     open_existing,
     open_target,
+    pick_mm,
 )
 from vmastore.errors import InputError
 
@@ -87,6 +88,8 @@ def log(
 
     with open_existing(store) as opened:
         target, at = open_target(opened, trace)
+        if mm:  # 0 is before the first exec
+            pick_mm(target, mm, at)
         world = target.world(
             choose_rules(target.header, kernel, rule), faults=check_faults(faults), max_map_count=max_map_count
         )

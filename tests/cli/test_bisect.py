@@ -306,3 +306,10 @@ def test_find_answers_one_question(run: Run, line: str) -> None:
     """None, or two at once, is an error."""
     done = run(line)
     assert done.status == 2 and "question" in done.err
+
+
+@pytest.mark.parametrize("line", ["log py --mm 99", "bisect find py --when 'map_count > 60' --mm 99"])
+def test_an_address_space_that_is_not_there(run: Run, line: str) -> None:
+    """It is an error, not a trace in which nothing happens."""
+    done = run(line)
+    assert done.status == 2 and "has no address space 99" in done.err and not done.out

@@ -268,7 +268,7 @@ def _exec(world: World, mm: Mm, event: Event) -> None:
         return
     fresh = Mm(mm.env, new)
     fresh.merge_any = mm.merge_any
-    fresh.persona = mm.persona
+    fresh.persona = mm.persona & ~uapi.READ_IMPLIES_EXEC  # a program of 64 bits never has it
     world.limits.executed(mm, event, fresh)
     world.begun.add(new)
     world.adopt(fresh)

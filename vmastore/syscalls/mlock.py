@@ -9,6 +9,7 @@ from vmastore.mm.flags import (
     PAGE_SIZE,
     TASK_SIZE,
     U64,
+    VM_ACCESS_FLAGS,
     VM_DROPPABLE,
     VM_HUGETLB,
     VM_LOCKED,
@@ -19,8 +20,8 @@ from vmastore.mm.flags import (
 from vmastore.mm.merge import vma_modify_flags
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
-from vmastore.syscalls.common import over_memlock, page_align, write_flags
-from vmastore.syscalls.fault import mm_populate
+from vmastore.syscalls.common import covered, over_memlock, page_align, write_flags
+from vmastore.syscalls.fault import may_fault, mm_populate
 from vmastore.syscalls.uapi import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT
 
 
@@ -35,12 +36,26 @@ def sys_mlock(mm: Mm, start: int, length: int, flags: int = 0) -> int:
     start &= PAGE_MASK & U64
     if (mm.fails(ENOMEM) or not mm.observed) and over_memlock(mm, start, length):
         return -ENOMEM
+    if mm.fails(ENOMEM) and not mm.config.privileged and _only_the_limit(mm, start, start + length):
+        return -ENOMEM
     error = _apply(mm, start, length, vm_flags)
     if error or not length:
         return error
     if not mm_populate(mm, start, start + length, ignore_errors=False, failed=mm.fails(ENOMEM)):
         return -ENOMEM  # -EFAULT as POSIX has it
     return -EAGAIN if mm.fails(EAGAIN) else 0
+
+
+def _only_the_limit(mm: Mm, start: int, end: int) -> bool:
+    """Whether RLIMIT_MEMLOCK alone, which is looked at first, explains that [start, end) could not be locked."""
+    if not covered(mm, start, end) or mm.map_count + 2 >= mm.config.max_map_count:
+        return False
+    vma = mm.find_vma(start)
+    while vma.vm_start < end:
+        if vma.attrs.vm_file is not None or not vma.attrs.vm_flags & VM_ACCESS_FLAGS or may_fault(mm, vma):
+            return False  # faulting it in may fail too, when it is locked
+        vma = vma.next
+    return True
 
 
 def sys_munlock(mm: Mm, start: int, length: int) -> int:
