@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import sqlite3
+from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from behind import Behind, behind
@@ -26,6 +28,7 @@ from vmastore.replay.trace import StoredTrace
 from vmastore.replay.world import World
 from vmastore.store import Store, open_store, query
 from vmastore.store.derived import first_difference
+from vmastore.store.runs import packed
 from vmastore.store.snapshots import find_replay, places
 
 RULES = preset("6.12")
@@ -208,18 +211,35 @@ def test_the_first_difference_of_two_replays_is_found_by_bisection(store: Store)
 
 
 def test_the_rolling_hash_stays_apart() -> None:
-    """Once different, always different; and it hangs on what the VMAs became."""
+    """Once different, always different; a mark tells of its event alone; both hang on what the VMAs became."""
     reader = open_traces(DATA / "vmafuzz/all-6.1.jsonl.gz")[0]
     world = World(reader.header, lambda: reader.files, preset("6.1"))
-    one, two = Rolling(), Rolling()
-    apart = False
+    rows: tuple[list[Any], list[Any]] = ([], [])
+    one, two = Rolling(rows[0]), Rolling(rows[1])
     for event in reader.events():
         outcome = world.apply(event)
         changes = [] if event.seq != 40 else [1, 4096, 0, b""]
         facts = (outcome.seq, outcome.mm, outcome.cases, outcome.errno, outcome.result, outcome.map_count)
-        same = one.add((*facts, [])) == two.add((*facts, changes))
-        apart = apart or event.seq == 40
-        assert same != apart
+        one.marks.append(one.mark((*facts, [])))
+        two.marks.append(two.mark((*facts, changes)))
+        assert (one.marks[-1] == two.marks[-1]) == (event.seq != 40)
+        if not event.seq % 8:
+            one.end_run(event.seq)
+            two.end_run(event.seq)
+    first = rows[0][0::2]
+    assert first == rows[1][0::2] == list(range(1, 8 * len(first), 8))
+    same = [a[:8] == b[:8] for a, b in zip(rows[0][1::2], rows[1][1::2], strict=True)]
+    assert same == [seq + 7 < 40 for seq in first] and not all(same)
+
+
+def test_the_end_of_a_run_is_told_once() -> None:
+    """The last run of a replay may end where one has ended: no row of none."""
+    rows: list[Any] = []
+    rolling = Rolling(rows)
+    rolling.marks.append(0)
+    rolling.end_run(1)
+    rolling.end_run(1)
+    assert rows == [1, packed(blake2b(digest_size=8).digest(), [0])] and len(rows[1]) == 12
 
 
 @pytest.mark.sqlite("a file that cannot be written (test_pg_errors.py has PostgreSQL's accounts)")

@@ -73,6 +73,11 @@ class VmaIndex:
         """Every start and its VMA, without head."""
         return islice(chain.from_iterable(map(zip, self._starts, self._vmas)), 1, None)
 
+    def columns(self) -> tuple[list[int], list[Vma]]:
+        """Every start, and the VMAs beside them, without head."""
+        starts, vmas = list(chain.from_iterable(self._starts)), list(chain.from_iterable(self._vmas))
+        return starts[1:], vmas[1:]
+
     # -- taking in -------------------------------------------------------------------------------
 
     def add(self, vma: Vma) -> None:
@@ -261,3 +266,6 @@ class SortedIndex:
 
     def items(self) -> Iterator[tuple[int, Vma]]:
         return iter(self._by_start.items())
+
+    def columns(self) -> tuple[list[int], list[Vma]]:
+        return list(self._by_start.keys()), list(self._by_start.values())

@@ -17,10 +17,9 @@ from vmastore.replay.trace import StoredTrace
 from vmastore.replay.why import why_apart
 from vmastore.replay.world import World
 from vmastore.store.derived import ReplayWriter
+from vmastore.store.runs import RUN
 from vmastore.store.snapshots import event_hashes
 from vmastore.version import engine
-
-_SETTLE = 500  # events between looks at how many rows wait
 
 
 @dataclass
@@ -83,10 +82,10 @@ def _fold(
     """All events, the rows of each, and the sums: in one loop, since it runs once an event."""
     lives = Lifetimes(world, writer.vmas, writer.vma_pages, writer.vma_kinds)
     kinds = Kinds(writer.outcome_kinds, writer.decision_kinds)
-    rolling = Rolling()
-    outcomes, decision_rows, hashes = writer.outcomes, writer.decisions, writer.rolling
+    rolling = Rolling(writer.rolling)
+    outcomes, decision_rows, marks = writer.outcomes, writer.decisions, rolling.marks
     decision_kinds, told_of = kinds.of, kinds.told
-    value, peak = rolling.value, 0
+    peak = 0
     pause = 0  # the next event after which more is done than rows made
     for events in trace.event_chunks():
         writer.read(events)
@@ -112,20 +111,23 @@ def _fold(
                 kind = kinds.number(told, divergence)
             outcomes += (seq, number, count, kind)
             if changes or told.cases or result != event[7] or errno != event[8]:
-                value = rolling.add((seq, number, told.cases, errno, result, count, changes))
-            hashes += value
+                marks.append(rolling.mark((seq, number, told.cases, errno, result, count, changes)))
+            else:
+                marks.append(0)
             if count > peak:
                 peak = summary.peak = count
                 summary.peak_seq, summary.peak_mm = seq, number
             if seq >= pause:
                 if seq >= spacing.look_at and spacing.due(seq, world):
                     writer.snapshots += snapshots.take(seq, hash_of(seq), world)
-                if not seq % _SETTLE:
+                if not seq % RUN:
+                    rolling.end_run(seq)
                     writer.settle()
                     if progress is not None and seq % 5000 == 0:
                         progress(seq)
-                pause = min(spacing.look_at, seq - seq % _SETTLE + _SETTLE)
+                pause = min(spacing.look_at, seq - seq % RUN + RUN)
         summary.events += len(events)
+    rolling.end_run(summary.events)
     lives.finish()
     kinds.forget()
     summary.merges, summary.splits, summary.assumed = kinds.merges, kinds.splits, kinds.assumed

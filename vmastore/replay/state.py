@@ -13,15 +13,18 @@ from __future__ import annotations
 import json
 import sys
 from array import array
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from itertools import accumulate
-from operator import sub
+from struct import error as StructError
+from struct import pack
 from typing import Any, Generic, TypeVar
 
 from vmastore.mm.guards import Guards
 from vmastore.mm.mm import Config, Env, Mm
 from vmastore.mm.vma import AnonVma, BaseAnon, File, Mempolicy, UffdCtx, VmaAttrs
-from vmastore.replay.columns import Chain, columns_of, vmas_of
+from vmastore.replay.columns import OWN, Chain, columns_of, vmas_of
 from vmastore.replay.world import World, config_of
 
 FORMAT = 4
@@ -45,8 +48,6 @@ MM_STRUCTURE = frozenset(
 _MM_NAMES: tuple[str, ...] = getattr(Mm, "__slots__", None) or Mm.__mypyc_attrs__  # type: ignore[attr-defined]
 MM_VALUES = tuple(sorted(set(_MM_NAMES) - MM_STRUCTURE))
 FILE_VALUES = ("file", "kind", "path", "dev", "inode", "readable", "writable", "size", "flags")
-_WIDTHS = ((1 << 16, "H"), (1 << 32, "I"), (1 << 64, "Q"))
-
 
 _T = TypeVar("_T")
 
@@ -65,13 +66,16 @@ class _Numbers(Generic[_T]):
             found = self.known[thing] = self.first + len(self.known)
         return found
 
-    def of_all(self, things: list[_T]) -> list[int]:
-        """The number of each of many, few of which are new."""
-        known = self.known
+    def of_all(self, things: Sequence[_T | None]) -> list[int]:
+        """The number of each of many, 0 for None, if there are any."""
+        known: dict[Any, int] = self.known
         for thing in dict.fromkeys(things):
-            if thing not in known:
+            if thing not in known and thing is not None:
                 known[thing] = self.first + len(known)
-        return [known[thing] for thing in things]
+        known[None] = 0
+        found = list(map(known.__getitem__, things))
+        del known[None]
+        return found
 
 
 class _Columns:
@@ -89,15 +93,23 @@ class _Columns:
         self.spec.append((code, len(values)))
         self.parts.append(part)
 
+    def add_steps(self, values: list[int]) -> None:
+        """A column of how far each of rising numbers is above the one before it, the first above 0.
+
+        All are subtracted at once, as the digits of one great number: none is less than what it is above.
+        """
+        raw = pack(f"<{len(values)}Q", *values)
+        steps = int.from_bytes(raw, "little") - int.from_bytes(bytes(8) + raw[:-8], "little")
+        self.spec.append(("Q", len(values)))
+        self.parts.append(steps.to_bytes(len(raw), "little"))
+
 
 def _wide(values: list[int]) -> tuple[str, bytes]:
     """A column of numbers some of which need more than 8 bits."""
-    top = max(values)
-    code = next(code for limit, code in _WIDTHS if top < limit)
-    column = array(code, values)
-    if sys.byteorder == "big":
-        column.byteswap()
-    return code, column.tobytes()
+    for code in ("H", "I"):
+        with suppress(StructError):
+            return code, pack(f"<{len(values)}{code}", *values)
+    return "Q", pack(f"<{len(values)}Q", *values)
 
 
 class _Seen:
@@ -149,17 +161,18 @@ def encode(world: World) -> bytes:
 
 def _encode_mm(mm: Mm, seen: _Seen, columns: _Columns) -> dict[str, Any]:
     vmas = columns_of(mm)
-    bounds = [0] * (2 * len(vmas.starts))  # the hole below each, and its length
-    bounds[0::2] = map(sub, vmas.starts, [0, *vmas.ends[:-1]])
-    bounds[1::2] = map(sub, vmas.ends, vmas.starts)
-    columns.add(bounds)
+    columns.add_steps(vmas.edges)
     columns.add(seen.attrs.of_all(vmas.attrs))
-    anons, chains = seen.anons, seen.chains
-    columns.add([0 if anon is None else anons.of(anon) for anon in vmas.anons])
-    columns.add([chain if isinstance(chain, int) else chains.of(chain) for chain in vmas.chains])
+    columns.add(seen.anons.of_all(vmas.anons))
+    chain_of = seen.chains.of
+    columns.add(
+        [
+            0 if not chain else OWN if len(chain) == 1 and chain[0] is anon else chain_of(chain)
+            for chain, anon in zip(vmas.chains, vmas.anons, strict=True)
+        ]
+    )
     columns.add(vmas.unsure)
-    pmds = sorted(mm.pmds)
-    columns.add(list(map(sub, pmds, [0, *pmds[:-1]])))
+    columns.add_steps(sorted(mm.pmds))
     return {
         "labels": vmas.labels,
         "bases": [[n, seen.bases.of(base)] for n, base in vmas.bases],

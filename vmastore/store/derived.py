@@ -10,6 +10,7 @@ from vmastore.errors import StoreError
 from vmastore.events import Event
 from vmastore.store.chunks import ChunkWriter
 from vmastore.store.postgresql import analyze
+from vmastore.store.runs import first_unlike
 from vmastore.store.spaces import remake
 from vmastore.store.store import Store
 
@@ -30,7 +31,6 @@ _FLUSH = 16_000  # outcomes and decisions
 _PAGES = 60_000  # lifetimes: their pages are in no order, so that the more are sorted at once the better
 _BLOCK = 50  # rows a statement
 _SNAPSHOT_BYTES = 4 << 20
-RUN = 500  # events whose hashes are kept in one row
 Flat = list[Any]  # the values of many rows, one after another
 
 
@@ -47,7 +47,7 @@ class ReplayWriter:
     vma_kinds: kind, vm_flags, path, name (no two of them alike);
     lost_merges: mm, boundary, seq, left_start, right_end, reason;
     snapshots: seq, digest, payload;
-    rolling (bytes): 8 an event.
+    rolling: first_seq, payload (see `vmastore.store.runs`).
 
     `read` packs the events themselves. In a store that cannot be written nothing is kept (`replay` is 0).
 
@@ -71,10 +71,9 @@ class ReplayWriter:
         self._chunks = None
         self.events = 0
         self.peak_seq = 0
-        self._rolled = 0  # events whose hashes have been written
         self.outcomes: list[int] = []
         self.decisions: list[int] = []
-        self.rolling = bytearray()
+        self.rolling: Flat = []
         self.vmas: list[int | None] = []
         self.vma_pages: list[int] = []
         self.outcome_kinds: Flat = []
@@ -136,14 +135,13 @@ class ReplayWriter:
         `_by_node`.
         """
         pages = self.vma_pages if last or len(self.vma_pages) >= 3 * _PAGES else []
-        runs = self._runs()
         self.write(
             {
                 "outcome_kind_t": self.outcome_kinds,
                 "decision_kind_t": self.decision_kinds,
                 "vma_kind_t": self.vma_kinds,
                 "outcome_t": self.outcomes,
-                "rolling_t": [value for run in runs for value in run],
+                "rolling_t": self.rolling,
                 "decision_t": self.decisions,
                 "vma_t": self.vmas,
                 "vma_page_t": _by_node(pages),
@@ -151,17 +149,10 @@ class ReplayWriter:
                 "snapshot_t": self.snapshots,
             }
         )
-        self._rolled += sum(len(run) // 8 for _, run in runs)
         kinds = (self.outcome_kinds, self.decision_kinds, self.vma_kinds)
-        for done in (self.outcomes, self.decisions, self.vmas, pages, *kinds, self.lost_merges, self.snapshots):
+        told = (self.outcomes, self.rolling, self.decisions, self.vmas)
+        for done in (*told, pages, *kinds, self.lost_merges, self.snapshots):
             done.clear()
-        self.rolling.clear()
-
-    def _runs(self) -> list[tuple[int, bytes]]:
-        """(first event, hashes) of each run of events: a look at one of them reads no more."""
-        step = 8 * RUN
-        values = self.rolling
-        return [(self._rolled + at // 8 + 1, bytes(values[at : at + step])) for at in range(0, len(values), step)]
 
     def write(self, values: dict[str, Flat]) -> None:
         """Write the values of rows, by table, in one transaction. Raises StoreError: the replay is there no more.
@@ -262,38 +253,14 @@ def derived_rows(store: Store, replay: int) -> Iterator[tuple[str, tuple[Any, ..
 def first_difference(store: Store, one: int, two: int) -> int | None:
     """The first event whose outcome differs between two stored replays of a trace; None: none that both have.
 
-    one, two: numbers of replays. Bisection over the rolling hash of outcomes: 2 look-ups a step.
+    one, two: numbers of replays. Bisection over the hashes of runs of outcomes: 2 look-ups a step.
     Raises StoreError where one of them has none (it is of an older vmastore).
     """
     with store._read() as connection:
-
-        def rolling(replay: int, seq: int) -> bytes:
-            row = connection.exec_driver_sql(
-                "SELECT first_seq, payload FROM rolling_t WHERE replay=? AND first_seq<=?"
-                " ORDER BY first_seq DESC LIMIT 1",
-                (replay, seq),
-            ).fetchone()
-            at = 0 if row is None else 8 * (seq - row[0])
-            value = b"" if row is None else bytes(row[1][at : at + 8])
-            if len(value) < 8:
-                raise StoreError(
-                    f"replay {replay} has no hash of its outcome {seq}", hint="run `vmastore db rebuild`"
-                )
-            return value
-
         last = min(
             connection.exec_driver_sql(
                 "SELECT coalesce(max(seq), 0) FROM outcome_t WHERE replay=?", (r,)
             ).scalar_one()
             for r in (one, two)
         )
-        if last == 0 or rolling(one, last) == rolling(two, last):
-            return None
-        low, high = 1, last  # the first that differs is in [low, high]
-        while low < high:
-            middle = (low + high) // 2
-            if rolling(one, middle) == rolling(two, middle):
-                low = middle + 1
-            else:
-                high = middle
-    return low
+        return first_unlike(connection, one, two, last) if last else None

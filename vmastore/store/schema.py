@@ -205,7 +205,7 @@ rolling_t = Table(
     metadata,
     Column("replay", Integer, ForeignKey("replay_t.replay"), primary_key=True, comment="its replay"),
     Column("first_seq", Integer, primary_key=True, autoincrement=False, comment="first event of the run"),
-    Column("payload", LargeBinary, nullable=False, comment="8 bytes an event: the hash of all outcomes up to it"),
+    Column("payload", LargeBinary, nullable=False, comment="hash of all outcomes up to its end; 4 bytes an event"),
 )
 
 outcome_t = Table(
