@@ -28,6 +28,7 @@ from benchmarks.stream import calls, log
 from vmastore.events import Event
 from vmastore.importers.detect import open_traces
 from vmastore.replay.derive import derive
+from vmastore.replay.snapshots import LEAST
 from vmastore.replay.trace import StoredTrace
 from vmastore.replay.world import World
 from vmastore.store import Store, open_store
@@ -250,7 +251,7 @@ def _drain(events: Iterable[Event]) -> None:
 
 
 def points_in_time(folder: Path) -> list[Count]:
-    """Far into a trace, a moment costs one state and the events after it; a bisection log2(events / 1,000) states."""
+    """Far into a trace, a moment costs one state and the events after it; a bisection log2(events / LEAST) states."""
     filled_ = points.filled(folder / "points.db", 16_000, 200)
     trace = Watched(filled_.store, filled_.info)
     derive(trace, RULES)
@@ -264,9 +265,9 @@ def points_in_time(folder: Path) -> list[Count]:
     passed = trace.passed
     trace.store.close()
     return [
-        Count("point in time: events replayed", worst, 1_100),
+        Count("point in time: events replayed", worst, 1.1 * LEAST),
         Count("bisect: states loaded", work["states"], 9),  # log2(16), both ends, and one to begin the pass
-        Count("bisect: events replayed", passed, 1_500),  # the pass, its explanation, the last state
+        Count("bisect: events replayed", passed, 1.5 * LEAST),  # the pass, its explanation, the last state
     ]
 
 

@@ -39,11 +39,11 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """A growth run of sizes that mean little."""
     folder = tmp_path_factory.mktemp("growth")
     work = pytest.MonkeyPatch()
-    work.setattr(growth, "_WORK", 2_500)
+    work.setattr(growth, "_WORK", 4_500)
     work.setattr(growth, "_RUNS", 1)
     work.setattr(growth, "_PROBES", 3)
     try:
-        series = growth.by_vmas([20, 100, 300], folder) + growth.by_events([2_500, 4_000, 6_000], folder)
+        series = growth.by_vmas([20, 100, 300], folder) + growth.by_events([4_500, 6_000, 9_000], folder)
     finally:
         work.undo()
     assert not list(folder.iterdir()), "stores are left over"

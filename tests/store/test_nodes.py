@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmastore.store.nodes import FOREVER, PAGE_LEVELS, SEQ_LEVELS, holding, nodes_of, overlapping
+from vmastore.store.nodes import FOREVER, PAGE_LEVELS, SEQ_LEVELS, holding, keep, overlapping
 
 spans = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(sorted)
 
@@ -70,5 +70,9 @@ def test_lifetimes_and_pages(
     born: int, died: int | None, last: int, start: int, end: int, pages: tuple[int, int]
 ) -> None:
     """Half-open ranges; one that has not ended lasts for ever; the highest pages fit 64 signed bits."""
-    assert nodes_of(born, died, start, end) == (node(born, last), node(*pages))
-    assert max(nodes_of(born, died, start, end)) < 1 << 63
+    vmas: list[int | None] = []
+    found: list[int] = []
+    keep(vmas, found, 5, 1, start, end, 7, 8, born, died)
+    assert vmas == [node(born, last), 5, 1, start, end, 7, 8, born, died]
+    assert found == [node(*pages), node(born, last), 5]
+    assert max(found) < 1 << 63

@@ -28,7 +28,7 @@ from vmastore.store import Store, open_store, query, saved
 from vmastore.store.derived import ReplayWriter
 from vmastore.store.library import LIBRARY
 from vmastore.store.moments import alive, held, overlapped
-from vmastore.store.nodes import nodes_of
+from vmastore.store.nodes import keep
 
 RECORDING = Path(__file__).parents[2] / "docs" / "data" / "python-imports.vmatrace.jsonl.gz"
 
@@ -212,9 +212,7 @@ def test_lifetimes_are_found_through_an_index() -> None:
             for born in range(30_000):
                 start = random.randrange(1 << 35) << 12
                 end, died = start + (random.randrange(1, 64) << 12), born + random.randrange(1, 2000)
-                lived, pages = nodes_of(born, died, start, end)
-                writer.vmas += (lived, born, 1, start, end, 0, 1, born, died)
-                writer.vma_pages += (pages, lived, born)
+                keep(writer.vmas, writer.vma_pages, born, 1, start, end, 0, 1, born, died)
         with store.engine.connect() as connection:
             connection.exec_driver_sql("SET enable_seqscan = off")  # 30,000 rows are few: it would do, too
             for select, count, values in (

@@ -90,10 +90,9 @@ def _fold(
     for events in trace.event_chunks():
         writer.read(events)
         for event in events:
-            seq, number, call = event[0], event[1], event[5]
-            if call == "exit" and number in world.mms and len(event.args) > 2 and event.args[2]:
-                writer.lost_merges += lost_merge_values(world.mms[number], seq - 1)
-            _, _, decisions, count, result, errno, divergence = world.apply(event)
+            if event[5] == "exit" and event.mm in world.mms and len(event.args) > 2 and event.args[2]:
+                writer.lost_merges += lost_merge_values(world.mms[event.mm], event.seq - 1)
+            seq, number, decisions, count, result, errno, divergence = world.apply(event)
             changes = lives.after(event, number)
             decided: tuple[int, ...] = ()
             if decisions:

@@ -11,13 +11,13 @@ from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma, VmaAttrs
 from vmastore.replay.maps import letters, observe, vma_name
 from vmastore.replay.world import World
-from vmastore.store.nodes import nodes_of
+from vmastore.store.nodes import keep
 
 # calls that make, end or change address spaces besides their own
 _WIDE = frozenset(("fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "release", "ioctl"))
 
 # calls that neither do that nor move a heap or a stack: the VMAs that changed are all there is to see
-_OWN = frozenset(("fault", "madvise", "mmap", "mprotect", "mremap", "munmap"))
+PLAIN_CALLS = frozenset(("fault", "madvise", "mmap", "mprotect", "mremap", "munmap"))
 
 _ALIKE = 4096  # attributes of which is remembered how they look
 _PLAIN = 0  # marshal's first format
@@ -25,11 +25,9 @@ _PLAIN = 0  # marshal's first format
 # what an event changed: address space, vm_start, vm_end and facts of each VMA that is there now or otherwise, and
 # address space, vm_start, 0, b"" of each that is gone; by address space and address
 Changes = list[int | bytes]
-# vma_kind_t's number, offset in bytes, dev, inode: with vm_end all that maps and smaps show of a VMA
-_Look = tuple[int, int, str, int]
-# its look; what else it is, whatever maps of this kernel shows of it: flags, file (kind, path, inode), delta
-# and name, packed
-_Known = tuple[_Look, bytes]
+# vma_kind_t's number, page offset, dev, inode: with vm_end all that maps and smaps show of a VMA; and what else it
+# is, whatever maps of this kernel shows of it: flags, file (kind, path, inode), delta and name, packed
+_Known = tuple[int, int, str, int, bytes]
 # vm_end; what is known of it; the event that made it look so
 _Life = tuple[int, _Known, int]
 
@@ -39,10 +37,11 @@ _NOTHING: Changes = []
 class _Space:
     """What is alive in one address space, by vm_start, and what names its heap and its stack."""
 
-    __slots__ = ("alive", "brk", "mm", "start_brk", "start_stack")
+    __slots__ = ("alive", "brk", "mm", "number", "start_brk", "start_stack")
 
     def __init__(self, mm: Mm) -> None:
         self.mm = mm
+        self.number = mm.number
         self.alive: dict[int, _Life] = {}
         self.mark()
 
@@ -73,26 +72,14 @@ class Lifetimes:
 
     def after(self, event: Event, number: int) -> Changes:
         """What the event, just applied to that address space, changed, in all address spaces: not to be changed."""
-        seq, call = event[0], event[5]
         space = self._spaces.get(number)
-        if space is None or call in _WIDE:
-            changes: Changes = []
-            self._leave(seq, changes)
-            for each in sorted(self.world.mms):
-                self._visit(each, seq, changes)
-            return changes
-        mm = space.mm
-        dirty = mm.dirty
-        if dirty is None or (
-            call not in _OWN
-            and (mm.brk != space.brk or mm.start_brk != space.start_brk or mm.start_stack != space.start_stack)
-        ):
-            changes = []
-            self._visit(number, seq, changes)
-            return changes
+        if space is None or (event[5] not in PLAIN_CALLS and self._moved(space, event[5])):
+            return self._visit_all(event[0], number, event[5])
+        dirty = space.mm.dirty
+        if dirty is None:
+            return self._visit_all(event[0], number, event[5])
         if not dirty:
             return _NOTHING
-        changes = []
         there: dict[int, Vma | None] = {}
         for vma in dirty:
             start = vma.vm_start
@@ -101,7 +88,23 @@ class Lifetimes:
             elif start not in there:
                 there[start] = None
         dirty.clear()
-        self._look_at(space, there, seq, changes)
+        return self._look_at(space, there, event[0], [])
+
+    def _moved(self, space: _Space, call: str) -> bool:
+        """Whether more may look otherwise than what was noted: see _WIDE, or heap or stack are elsewhere."""
+        mm = space.mm
+        moved = mm.brk != space.brk or mm.start_brk != space.start_brk or mm.start_stack != space.start_stack
+        return moved or call in _WIDE
+
+    def _visit_all(self, seq: int, number: int, call: str) -> Changes:
+        """What changed, where that takes more than a look at what was noted in one address space."""
+        changes: Changes = []
+        if number in self._spaces and call not in _WIDE:
+            self._visit(number, seq, changes)
+            return changes
+        self._leave(seq, changes)
+        for each in sorted(self.world.mms):
+            self._visit(each, seq, changes)
         return changes
 
     def _leave(self, seq: int, changes: Changes) -> None:
@@ -124,49 +127,56 @@ class Lifetimes:
             starts = {v.vm_start for v in mm.dirty} | _renamed(mm, space)
         mm.dirty.clear()
         space.mark()
-        self._look_at(space, dict.fromkeys(starts), seq, changes)
+        self._look_at(space, {start: mm.index.starting(start) for start in starts}, seq, changes)
 
-    def _look_at(self, space: _Space, there: dict[int, Vma | None], seq: int, changes: Changes) -> None:
-        """See what begins at each of these addresses now. One loop without helpers: it runs for all that changes.
+    def _look_at(self, space: _Space, there: dict[int, Vma | None], seq: int, changes: Changes) -> Changes:
+        """See what begins at each of these addresses now. One loop with few calls: it runs for all that changes.
 
-        there: the VMA that begins there, None where that is not known.
+        there: the VMA that begins there; None where none does, or none but one that was there before. Returns
+        `changes`, longer.
         """
-        mm, alive, alike = space.mm, space.alive, self._alike
-        number, starting = mm.number, mm.index.starting
+        mm, alive, alike, number = space.mm, space.alive, self._alike, space.number
         start_brk, brk, start_stack = space.start_brk, space.brk, space.start_stack
         for start in sorted(there) if len(there) > 1 else there:
-            old = alive.get(start)
-            vma = there[start] or starting(start)
+            old, vma = alive.get(start), there[start]
             if vma is None:
-                if old is not None:
-                    changes += (number, start, 0, b"")
-                    self._write(number, start, old, seq)
-                    del alive[start]
-                continue
-            end = vma.vm_end
-            known = alike.get(vma.attrs)
-            if (
-                known is None
-                or vma.label is not None
-                or (start <= brk and end >= start_brk)
-                or start <= start_stack <= end
-            ):
-                known = self._seen(mm, vma)
-            if old is not None:
-                old_end, old_known, born = old
-                if old_end == end:
-                    if old_known is known or old_known == known:
-                        continue
-                    if old_known[0] == known[0]:  # another thing that looks the same
-                        changes += (number, start, end, known[1])
+                if old is None:
+                    continue  # a VMA that was there for a while
+                vma = mm.index.starting(start)
+            if vma is None:
+                assert old is not None
+                changes += (number, start, 0, b"")
+                del alive[start]
+                old_end, was, born = old
+            else:
+                end = vma.vm_end
+                known = alike.get(vma.attrs)
+                if (
+                    known is None
+                    or vma.label is not None
+                    or (start <= brk and end >= start_brk)
+                    or start <= start_stack <= end
+                ):
+                    known = self._seen(mm, vma)
+                if old is None:
+                    changes += (number, start, end, known[4])
+                    alive[start] = (end, known, seq)
+                    continue
+                old_end, was, born = old
+                if old_end != end:
+                    changes += (number, start, end, known[4])
+                elif was is known or was == known:
+                    continue
+                else:
+                    if was[4] != known[4]:
+                        changes += (number, start, end, known[4])
+                    if was[:4] == known[:4]:  # another thing that looks the same
                         alive[start] = (end, known, born)
                         continue
-                if old_end != end or old_known[1] != known[1]:
-                    changes += (number, start, end, known[1])
-                self._write(number, start, old, seq)
-            else:
-                changes += (number, start, end, known[1])
-            alive[start] = (end, known, seq)
+                alive[start] = (end, known, seq)
+            self._count = n = self._count + 1
+            keep(self._ended, self._pages, n, number, start, old_end, was[1], was[0], born, seq)
+        return changes
 
     def _seen(self, mm: Mm, vma: Vma) -> _Known:
         """How a VMA looks, and what else it is."""
@@ -177,16 +187,16 @@ class Lifetimes:
             shown = self._shown[attrs.vm_flags] = vmflags_from_letters(letters(mm, vma))
         if file is None:  # the page offset of anonymous memory is nothing that a user could see
             name = vma_name(mm, vma)
-            look = (self._number(shown, None, name), 0, "00:00", 0)
-            found = look, dumps((attrs.vm_flags, None, None, None, 0, label), _PLAIN)
+            told = dumps((attrs.vm_flags, None, None, None, 0, label), _PLAIN)
+            found = (self._number(shown, None, name), 0, "00:00", 0, told)
             if vma.label is None and name == ("" if attrs.anon_name is None else f"[anon:{attrs.anon_name}]"):
                 if len(self._alike) >= _ALIKE:
                     self._alike.clear()
                 self._alike[attrs] = found
             return found
         _, _, _, offset, dev, inode, name, _, _ = observe(mm, vma)
-        look = (self._number(shown, name if inode else None, name), offset, dev, inode)
-        return look, dumps((attrs.vm_flags, file.kind, file.path, file.inode, attrs.delta, label), _PLAIN)
+        told = dumps((attrs.vm_flags, file.kind, file.path, file.inode, attrs.delta, label), _PLAIN)
+        return self._number(shown, name if inode else None, name), offset >> 12, dev, inode, told
 
     def _number(self, vm_flags: int, path: str | None, name: str) -> int:
         """The number of a kind: no two are alike, since queries compare by it."""
@@ -198,20 +208,14 @@ class Lifetimes:
         return found
 
     def _end_all(self, number: int, seq: int | None) -> None:
-        for start, life in self._spaces.pop(number).alive.items():
-            self._write(number, start, life, seq)
+        for start, (end, known, born) in self._spaces.pop(number).alive.items():
+            self._count += 1
+            keep(self._ended, self._pages, self._count, number, start, end, known[1], known[0], born, seq)
 
     def finish(self) -> None:
         """Write what is still alive."""
         for number in list(self._spaces):
             self._end_all(number, None)
-
-    def _write(self, number: int, start: int, life: _Life, died: int | None) -> None:
-        end, ((kind, offset, _, _), _), born = life
-        self._count = n = self._count + 1
-        lived, pages = nodes_of(born, died, start, end)
-        self._ended += (lived, n, number, start, end, offset >> 12, kind, born, died)  # pages: fits 63 bits
-        self._pages += (pages, lived, n)
 
 
 def _renamed(mm: Mm, space: _Space) -> set[int]:

@@ -22,7 +22,7 @@ from vmastore.version import engine
 if TYPE_CHECKING:
     from vmastore.replay.trace import StoredTrace
 
-LEAST = 1000  # events between two snapshots, at least
+LEAST = 2000  # events between two snapshots, at least
 VMAS_AN_EVENT = 16  # loading a snapshot costs as much for so many VMAs as replaying one event
 _LEVEL = 1  # of zlib: more gains little and costs much
 log = logging.getLogger("vmastore")

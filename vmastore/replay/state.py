@@ -4,21 +4,18 @@ The bytes are canonical: two worlds that go on alike from here have the same one
 decides what later events do is in them, identities too (which VMAs share an open file description,
 an anon_vma, a userfaultfd context); what is only a cache or a list of changes is not.
 
-Form: 4 bytes with the length of the head, the head (JSON), then columns of integers, little-endian,
-one after another as the head lists them.
+Form: 4 bytes with the length of the head, the head (JSON), then columns of integers, one after another as the head
+lists them: the lowest byte of each integer, the next of each, and so on, since like bytes side by side pack well.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
-from itertools import accumulate
+from struct import calcsize, pack, unpack
 from struct import error as StructError
-from struct import pack
 from typing import Any, Generic, TypeVar
 
 from vmastore.mm.guards import Guards
@@ -27,7 +24,7 @@ from vmastore.mm.vma import AnonVma, BaseAnon, File, Mempolicy, UffdCtx, VmaAttr
 from vmastore.replay.columns import OWN, Chain, columns_of, vmas_of
 from vmastore.replay.world import World, config_of
 
-FORMAT = 4
+FORMAT = 5
 # what of an Mm is rebuilt from its VMAs, a cache, or handed over between two steps
 MM_STRUCTURE = frozenset(
     (
@@ -93,23 +90,17 @@ class _Columns:
         self.spec.append((code, len(values)))
         self.parts.append(part)
 
-    def add_steps(self, values: list[int]) -> None:
-        """A column of how far each of rising numbers is above the one before it, the first above 0.
-
-        All are subtracted at once, as the digits of one great number: none is less than what it is above.
-        """
-        raw = pack(f"<{len(values)}Q", *values)
-        steps = int.from_bytes(raw, "little") - int.from_bytes(bytes(8) + raw[:-8], "little")
-        self.spec.append(("Q", len(values)))
-        self.parts.append(steps.to_bytes(len(raw), "little"))
-
 
 def _wide(values: list[int]) -> tuple[str, bytes]:
-    """A column of numbers some of which need more than 8 bits."""
+    """A column of numbers some of which need more than 8 bits: the lowest byte of each, then the next of each, …"""
     for code in ("H", "I"):
         with suppress(StructError):
-            return code, pack(f"<{len(values)}{code}", *values)
-    return "Q", pack(f"<{len(values)}Q", *values)
+            return code, _planes(pack(f"<{len(values)}{code}", *values), calcsize(code))
+    return "Q", _planes(pack(f"<{len(values)}Q", *values), 8)
+
+
+def _planes(raw: bytes, size: int) -> bytes:
+    return b"".join([raw[n::size] for n in range(size)])
 
 
 class _Seen:
@@ -161,7 +152,7 @@ def encode(world: World) -> bytes:
 
 def _encode_mm(mm: Mm, seen: _Seen, columns: _Columns) -> dict[str, Any]:
     vmas = columns_of(mm)
-    columns.add_steps(vmas.edges)
+    columns.add(vmas.edges)
     columns.add(seen.attrs.of_all(vmas.attrs))
     columns.add(seen.anons.of_all(vmas.anons))
     chain_of = seen.chains.of
@@ -172,7 +163,7 @@ def _encode_mm(mm: Mm, seen: _Seen, columns: _Columns) -> dict[str, Any]:
         ]
     )
     columns.add(vmas.unsure)
-    columns.add_steps(sorted(mm.pmds))
+    columns.add(sorted(mm.pmds))
     return {
         "labels": vmas.labels,
         "bases": [[n, seen.bases.of(base)] for n, base in vmas.bases],
@@ -277,13 +268,16 @@ def decode(data: bytes, world: World) -> World:
 def _read_columns(data: bytes, at: int, spec: list[Any]) -> list[list[int]]:
     found = []
     for code, count in spec:
-        column = array(code)
-        size = column.itemsize * count
-        column.frombytes(data[at : at + size])
-        if sys.byteorder == "big":
-            column.byteswap()
-        at += size
-        found.append(column.tolist())
+        size = calcsize(code)
+        part = data[at : at + size * count]
+        at += size * count
+        if size == 1:
+            found.append(list(part))
+            continue
+        raw = bytearray(len(part))
+        for n in range(size):
+            raw[n::size] = part[n * count : (n + 1) * count]
+        found.append(list(unpack(f"<{count}{code}", raw)))
     return found
 
 
@@ -339,12 +333,11 @@ def _decode_mm(
     chains: list[Chain],
     bases: list[BaseAnon],
 ) -> Mm:
-    bounds, attr_of, anon_of, chain_of, unsure, pmds = columns
+    edges, attr_of, anon_of, chain_of, unsure, pmds = columns
     values = dict(zip(MM_VALUES, space["values"], strict=True))
     mm = Mm(world.env, values["number"])
     for name, value in values.items():
         setattr(mm, name, value)
-    edges = list(accumulate(bounds))
     vmas = vmas_of(edges, [attrs[n] for n in attr_of], anon_of, chain_of, anons, chains)
     world.env.open_offsets |= any(a.open_offset for a in attrs)
     if any(unsure):
@@ -355,7 +348,7 @@ def _decode_mm(
     for n, number in space["bases"]:
         vmas[n].base = bases[number]
     mm.fill(vmas)
-    mm.pmds = set(accumulate(pmds))
+    mm.pmds = set(pmds)
     mm.guards = Guards([(start, end) for start, end in space["guards"]])
     mm.dirty = [] if world.watch else None
     return mm

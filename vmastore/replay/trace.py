@@ -13,6 +13,7 @@ from vmastore.replay.world import Outcome, World
 from vmastore.store import Store, TraceInfo
 
 _FEW = 20_000  # events: what they leave to the cycle collector is little
+_KEPT = 8192  # events of the last short stretch read that are kept: a bisection passes them, and shows one of them
 
 
 class StoredTrace:
@@ -23,10 +24,25 @@ class StoredTrace:
         self.info = info
         self.header: TraceHeader = info.header
         self.files: dict[int, FileInfo] = store.files(info.trace)
+        self._kept: list[Event] = []
 
     def events(self, start: int = 1, stop: int | None = None) -> Iterator[Event]:
         """Its events, start to stop (both included)."""
-        return self.store.events(self.info.trace, start, stop)
+        if stop is None or stop - start >= _KEPT:
+            return self.store.events(self.info.trace, start, stop)
+        return self._stretch(start, stop)
+
+    def _stretch(self, start: int, stop: int) -> Iterator[Event]:
+        """The same for few events, which are not read again if they were read last: no event ever changes."""
+        kept = self._kept
+        if kept and kept[0].seq <= start and stop <= kept[-1].seq:
+            first = kept[0].seq
+            yield from kept[start - first : stop - first + 1]
+            return
+        kept = []
+        for events in self.store.event_chunks(self.info.trace, start, stop):
+            self._kept = kept = kept + events
+            yield from events
 
     def event_chunks(self) -> Iterator[list[Event]]:
         """All its events, in lists."""

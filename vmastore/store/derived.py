@@ -187,13 +187,12 @@ def _insert(connection: Any, table: str, replay: int, values: Flat) -> None:
     """Insert rows of one replay; on SQLite many in a statement, which takes two thirds of the time."""
     width = _WIDTHS[table]
     one = f"({replay},{','.join(['?'] * width)})"
-    block = _BLOCK * width if connection.dialect.name == "sqlite" else width
-    whole = len(values) // block * block
-    for start, stop, step in ((0, whole, block), (whole, len(values), width)):
-        if start < stop:
-            rows = [tuple(values[at : at + step]) for at in range(start, stop, step)]
-            statement = f"INSERT INTO {table} VALUES {','.join([one] * (step // width))}"
-            connection.exec_driver_sql(statement, rows)
+    block = _BLOCK if connection.dialect.name == "sqlite" else 1
+    rest = len(values) % (block * width)
+    for count, found in ((block, values), (1, values[len(values) - rest :])):
+        rows = list(zip(*[iter(found)] * (count * width), strict=False))  # what is left over is the rest
+        if rows:
+            connection.exec_driver_sql(f"INSERT INTO {table} VALUES {','.join([one] * count)}", rows)
 
 
 def rows_of(table: str, values: Flat) -> Iterator[tuple[Any, ...]]:

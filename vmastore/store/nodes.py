@@ -12,21 +12,31 @@ from __future__ import annotations
 SEQ_LEVELS = 40
 PAGE_LEVELS = 52
 FOREVER = (1 << SEQ_LEVELS) - 1  # the last event of a lifetime that has not ended
-_PAGES = (1 << PAGE_LEVELS) - 1  # the last page
 
 
-def nodes_of(born: int, died: int | None, vm_start: int, vm_end: int) -> tuple[int, int]:
-    """The node of when a VMA lived, and that of its pages: together and without calls, since each VMA has both.
+def keep(
+    vmas: list[int | None],
+    pages: list[int],
+    n: int,
+    mm: int,
+    vm_start: int,
+    vm_end: int,
+    pgoff: int,
+    kind: int,
+    born: int,
+    died: int | None,
+) -> None:
+    """Put a lifetime into both trees: its rows (as `ReplayWriter` wants them) behind those in `vmas` and `pages`.
 
-    It lived from event `born` up to, but without, event `died` (None: not ended), at [vm_start, vm_end), unsigned
-    bytes.
+    It is the replay's n-th. It lived from event `born` up to, but without, event `died` (None: not ended), at
+    [vm_start, vm_end), unsigned bytes of 64 bits. All in one call, since it runs once a lifetime.
     """
-    last = FOREVER if died is None else died - 1 if died > born else born
-    level = (born ^ last).bit_length()
+    level = (born ^ (FOREVER if died is None else died - 1 if died > born else born)).bit_length()
     lived = (2 * (born >> level) + 1) << level
-    first, last = vm_start >> 12 & _PAGES, vm_end - 1 >> 12 & _PAGES
-    level = (first ^ last).bit_length()
-    return lived, (2 * (first >> level) + 1) << level
+    vmas += (lived, n, mm, vm_start, vm_end, pgoff, kind, born, died)
+    first = vm_start >> 12
+    level = (first ^ (vm_end - 1 >> 12)).bit_length()
+    pages += ((2 * (first >> level) + 1) << level, lived, n)
 
 
 def holding(column: str, point: str, levels: int) -> str:
