@@ -64,7 +64,9 @@ def test_log_and_export_give_json(tmp_path: Path) -> None:
     lines = run(tmp_path, "log", "s@40", "--nl").stdout.splitlines()
     assert rows == [json.loads(line) for line in lines] and len(rows) == 40
     assert list(rows[0]) == ["seq", "mm", "tid", "ts_ns", "call", "cases", "map_count", "certain", "divergence"]
-    assert run(tmp_path, "log", "s@1", "--mm", "999", "--json").stdout == "[]\n"
+    unknown = run(tmp_path, "log", "s@1", "--mm", "999", "--json")
+    assert (unknown.returncode, unknown.stdout) == (2, "") and "999" in unknown.stderr
+    assert run(tmp_path, "log", "s@0", "--json").stdout == "[]\n"
     wrote = json.loads(run(tmp_path, "export", "s@40", "-o", "s.jsonl", "--json").stdout)
     assert wrote == {"trace": "s", "format": "jsonl", "output": "s.jsonl", "events": 40, "left_out": {}}
     assert run(tmp_path, "export", "s", "--json").returncode == 2
