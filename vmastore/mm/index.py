@@ -12,12 +12,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import chain, islice
+from typing import Final
 
 from sortedcontainers import SortedDict
 
 from vmastore.mm.vma import Vma
 
-BLOCK = 512  # VMAs; a block that grows beyond is cut in two
+BLOCK: Final = 512  # VMAs; a block that grows beyond is cut in two
 
 
 class VmaIndex:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from vmastore.mm.flags import (
     VM_DONTEXPAND,
     VM_DROPPABLE,
@@ -15,7 +17,7 @@ from vmastore.mm.flags import (
 )
 from vmastore.mm.vma import File
 
-_REFUSED = (
+_REFUSED: Final = (
     VM_SHARED | VM_MAYSHARE | VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_HUGETLB | VM_MIXEDMAP | VM_DROPPABLE
 ) | VM_SHADOW_STACK
 

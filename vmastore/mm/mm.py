@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from vmastore.mm.flags import PMD_SIZE, TASK_SIZE, VM_MAYBE_GUARD, VM_SOFTDIRTY
 from vmastore.mm.guards import Guards
@@ -13,7 +13,7 @@ from vmastore.mm.outcome import Decision
 from vmastore.mm.rules import RuleSet
 from vmastore.mm.vma import AttrsTable, File, UffdCtx, Vma
 
-DEFAULT_MAX_MAP_COUNT = 65530
+DEFAULT_MAX_MAP_COUNT: Final = 65530
 
 
 @dataclass
@@ -62,8 +62,8 @@ class Env:
         self.faults = "recorded"  # recorded, none, written, untouched: what the trace shows of page faults
 
 
-MOST_NOTED = 512 << 30  # bytes: which page tables a longer range has got is not noted: no memory holds its pages
-_FAR = 1 << 256  # where the sentinels are: beyond whatever a damaged trace may give as an address
+MOST_NOTED: Final = 512 << 30  # bytes: which page tables a longer range has is not noted: no memory holds its pages
+_FAR: Final = 1 << 256  # where the sentinels are: beyond whatever a damaged trace may give as an address
 
 
 class Mm:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from vmastore.mm.flags import vmflags_letters
 
@@ -26,7 +26,7 @@ class Reason(NamedTuple):
         return _TEXT.get(self.code, self.code) + (f": {self.detail}" if self.detail else "")
 
 
-_TEXT = {
+_TEXT: Final = {
     "none": "no VMA there",
     "gap": "not adjacent",
     "special": "VM_SPECIAL mappings never merge",
@@ -45,7 +45,7 @@ _TEXT = {
     "expand_only": "brk never looks at the next VMA",
 }
 
-REASON_CODES: tuple[str, ...] = (*_TEXT, "flags")  # every code that a Reason can have
+REASON_CODES: Final[tuple[str, ...]] = (*_TEXT, "flags")  # every code that a Reason can have
 
 
 class Decision(NamedTuple):
@@ -77,4 +77,4 @@ def assumed(decision: Decision) -> Decision:
     return new(Decision, (*decision[:10], False)) if decision.certain else decision
 
 
-new = tuple.__new__  # `new(Decision, (all eleven fields))`: without the cost of keywords and defaults
+new: Final = tuple.__new__  # `new(Decision, (all eleven fields))`: without the cost of keywords and defaults

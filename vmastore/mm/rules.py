@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from vmastore.errors import RuleError
 from vmastore.mm.bugs import Bugs
@@ -317,15 +317,15 @@ class RuleSet(Bugs):
         return [name for name in SWITCHES if getattr(self, name.replace("-", "_"))]
 
 
-_BUGS = [f.name for f in fields(Bugs)]
-SWITCHES: dict[str, Switch] = {  # bugs last
+_BUGS: Final = [f.name for f in fields(Bugs)]
+SWITCHES: Final[dict[str, Switch]] = {  # bugs last
     f.name.replace("_", "-"): Switch(f.name.replace("_", "-"), **f.metadata)
     for f in sorted(fields(RuleSet), key=lambda f: f.name in _BUGS)
     if f.metadata
 }
 
 # The patch levels that were observed; 6.7 and series-v1 are read from source.
-PRESETS: dict[str, Release] = {
+PRESETS: Final[dict[str, Release]] = {
     "6.1": (6, 1, 192),
     "6.7": (6, 7, 0),
     "6.8": (6, 8, 0),
@@ -352,7 +352,7 @@ def preset(name: str) -> RuleSet:
     return replace(rules, modify_error_as_merge=True) if name == "series-v1" else rules
 
 
-_RELEASE = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+_RELEASE: Final = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 def parse_release(release: str, version: str | None = None) -> Release:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 Release = tuple[int, int, int]
-ALWAYS: Release = (0, 0, 0)
-NEVER: Release = (999, 0, 0)
+ALWAYS: Final[Release] = (0, 0, 0)
+NEVER: Final[Release] = (999, 0, 0)
 
 
 @dataclass(frozen=True)

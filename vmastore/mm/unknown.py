@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from vmastore.mm.vma import AnonVma, BaseAnon, Vma
 
 State = tuple[AnonVma | None, int]  # anon_vma and the length of its chain
 Assigned = dict[BaseAnon, State]
 
-UNSURE = 1  # written or not
-UNSURE_FORKED = 2  # and, if it was written at the last fork, inherited
-UNSURE_KINDS = UNSURE | UNSURE_FORKED
-UNSURE_BASE = 4  # its `base` is open; may come together with one of the others
-UNSURE_PIECE = 8  # and it was part of a VMA while that was open: other parts may have the same anon_vma
+UNSURE: Final = 1  # written or not
+UNSURE_FORKED: Final = 2  # and, if it was written at the last fork, inherited
+UNSURE_KINDS: Final = UNSURE | UNSURE_FORKED
+UNSURE_BASE: Final = 4  # its `base` is open; may come together with one of the others
+UNSURE_PIECE: Final = 8  # and it was part of a VMA while that was open: other parts may have the same anon_vma
 
 
 def write_open(vma: Vma) -> bool:

@@ -9,15 +9,15 @@ identity test (`a.compat is b.compat`) and the anon_vma rule.
 from __future__ import annotations
 
 import sys
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from vmastore.mm.flags import PAGE_SHIFT, PMD_SIZE, VM_HUGETLB, VM_MAYSHARE, VM_MAYWRITE, VM_SHARED, VM_SPECIAL
 from vmastore.mm.outcome import Reason
 
-_IMPORT_TIME_FLOOR = 20_000  # interned attributes below which no sweep is worth its time
+_IMPORT_TIME_FLOOR: Final = 20_000  # interned attributes below which no sweep is worth its time
 
 
-SEALED = "memfd, sealed"  # kind of a memfd that may not be written any more
+SEALED: Final = "memfd, sealed"  # kind of a memfd that may not be written any more
 
 
 class File:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from errno import EBADF, EINVAL, ENOMEM
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vmastore.events import Event, ObservedVma
 from vmastore.mm.mm import Mm
@@ -303,7 +303,7 @@ def _note(world: World, mm: Mm, event: Event) -> None:
                 vma.base.own = True
 
 
-HANDLERS: dict[str, Handler] = {
+HANDLERS: Final[dict[str, Handler]] = {
     "mmap": _mmap,
     "mmap2": _mmap,
     "munmap": _munmap,

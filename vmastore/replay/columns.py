@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import AnonVma, BaseAnon, Vma, VmaAttrs
 
-OWN = 1  # for a chain: the VMA's own anon_vma alone
+OWN: Final = 1  # for a chain: the VMA's own anon_vma alone
 Chain = tuple[AnonVma, ...]
 
 

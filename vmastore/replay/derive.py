@@ -83,36 +83,47 @@ def _fold(
     lives = Lifetimes(world, writer.vmas, writer.vma_pages, writer.vma_kinds)
     kinds = Kinds(writer.outcome_kinds, writer.decision_kinds)
     rolling = Rolling(writer.rolling)
-    outcomes, decision_rows, marks = writer.outcomes, writer.decisions, rolling.marks
+    outcomes, decision_rows, facts = writer.outcomes, writer.decisions, rolling.facts
     decision_kinds, told_of = kinds.of, kinds.told
     peak = 0
     pause = 0  # the next event after which more is done than rows made
+    # Any, and tuples of it: compiled, what only goes into rows is not unboxed and boxed again
+    outcome: Any
+    fields: tuple[Any, ...]
+    of_decision: tuple[Any, ...]
+    found: Any
+    kind: Any
     for events in trace.event_chunks():
         writer.read(events)
         for event in events:
-            if event[5] == "exit" and event.mm in world.mms and len(event.args) > 2 and event.args[2]:
+            call = event[5]
+            if call == "exit" and event.mm in world.mms and len(event.args) > 2 and event.args[2]:
                 writer.lost_merges += lost_merge_values(world.mms[event.mm], event.seq - 1)
-            seq, number, decisions, count, result, errno, divergence = world.apply(event)
-            changes = lives.after(event, number)
-            decided: tuple[int, ...] = ()
+            outcome = world.apply(event)
+            fields = outcome
+            seq, number, decisions, count, result, errno, divergence = fields
+            changes = lives.after(seq, call, number)
+            decided: tuple[Any, ...] = ()
             if decisions:
                 for n, decision in enumerate(decisions, 1):
-                    api, action, vm_start, vm_end, case, prev, nxt, _, _, _, sure = decision
+                    of_decision = decision
+                    api, action, vm_start, vm_end, case, prev, nxt, _, _, _, sure = of_decision
                     found = decision_kinds.get((api, action, case, prev, nxt, sure))
                     if found is None:
                         found = kinds.decision(decision)
                     decided += (found,)
                     decision_rows += (seq, n, number, vm_start, vm_end, found)
-            told, kind = told_of.get(decided) or kinds.outcome(decided, decisions)
+            told = told_of.get(decided)
+            if told is None:
+                told = kinds.outcome(decided, decisions)
             told.seen += 1
+            kind = told.kind
             if divergence is not None:
                 summary.divergences += 1
                 kind = kinds.number(told, divergence)
             outcomes += (seq, number, count, kind)
             if changes or told.cases or result != event[7] or errno != event[8]:
-                marks.append(rolling.mark((seq, number, told.cases, errno, result, count, changes)))
-            else:
-                marks.append(0)
+                facts.append((seq, number, told.cases, errno, result, count, changes))
             if count > peak:
                 peak = summary.peak = count
                 summary.peak_seq, summary.peak_mm = seq, number

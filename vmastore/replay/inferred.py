@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from vmastore.events import Event
 from vmastore.mm.flags import PAGE_SIZE, VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS, VM_GROWSDOWN
 from vmastore.mm.mm import Mm
@@ -12,10 +14,10 @@ from vmastore.syscalls import uapi
 from vmastore.syscalls.common import page_align
 from vmastore.syscalls.fault import grow_stack
 
-NEEDS_RANGE = {
+NEEDS_RANGE: Final = {
     "mprotect", "pkey_mprotect", "mlock", "mlock2", "munlock", "madvise", "mseal", "mremap", "mbind", "prctl",
 }  # fmt: skip
-_NOTHING = {"none", "gap"}  # codes of reasons: no VMA is known to touch the range
+_NOTHING: Final = {"none", "gap"}  # codes of reasons: no VMA is known to touch the range
 
 
 def prepare(mm: Mm, event: Event) -> None:

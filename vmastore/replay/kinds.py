@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from vmastore.mm.outcome import Decision, Reason
+from vmastore.mm.outcome import Decision
 
-_KEPT = 4096  # kinds that are remembered: reasons are few, but every divergence may name addresses of its own
-_Key = tuple[str, str, str, Reason | None, Reason | None, bool]
+_KEPT: Final = 4096  # kinds that are remembered: reasons are few, but every divergence may name addresses of its own
+_Key = tuple[Any, ...]  # api, action, case, reason_prev, reason_next, certain
 
 
 class Told:
     """What all outcomes of the same decisions are."""
 
-    __slots__ = ("cases", "certain", "merges", "seen", "splits")
+    __slots__ = ("cases", "certain", "kind", "merges", "seen", "splits")
 
     def __init__(self) -> None:
         self.cases = ""  # as `Outcome.cases`
@@ -21,11 +21,13 @@ class Told:
         self.merges: list[str] = []  # their cases
         self.splits = 0
         self.seen = 0  # outcomes that were so
+        self.kind: Any = 0  # the number of such an outcome that was answered as the kernel did
 
 
 class Kinds:
     """Numbers the kinds of one replay in the order in which they are met, from 1 on, and makes their rows.
 
+    Numbers are Any: compiled, they only go from tables into rows, and are not unboxed on the way.
     Forgets all it knows where that is too much: a kind may then come to have two numbers.
     What merged and split in all of them is in `merges` (by case), `splits` and `assumed`, up to the last `forget`.
     outcomes, decisions: get the values of the rows, as `ReplayWriter.outcome_kinds` and `decision_kinds` want them.
@@ -36,23 +38,23 @@ class Kinds:
         self._decision_rows = decisions
         self._outcomes = 0  # kinds so far
         self._decisions = 0
-        self._numbers: dict[tuple[int, int, str, bool, str | None], int] = {}
-        self.told: dict[tuple[int, ...], tuple[Told, int]] = {}  # by the kinds of its decisions
-        self.of: dict[_Key, int] = {}  # of a decision, by `key_of`
+        self._numbers: dict[tuple[Any, ...], Any] = {}
+        self.told: dict[tuple[Any, ...], Told] = {}  # by the kinds of its decisions
+        self.of: dict[_Key, Any] = {}  # the kind of a decision
         self.merges: dict[str, int] = {}
         self.splits = 0
         self.assumed = 0
 
     def forget(self) -> None:
         """Forget what is told of outcomes, and how many were so: that goes into the sums."""
-        for told, _ in self.told.values():
+        for told in self.told.values():
             self.splits += told.seen * told.splits
             self.assumed += told.seen * (not told.certain)
             for case in told.merges:
                 self.merges[case] = self.merges.get(case, 0) + told.seen
         self.told.clear()
 
-    def decision(self, decision: Decision) -> int:
+    def decision(self, decision: Decision) -> Any:
         """The kind of a decision that `of` does not know."""
         if len(self.of) >= _KEPT:
             self.of.clear()
@@ -65,8 +67,8 @@ class Kinds:
         self._decision_rows += (number, api, action, case, why_prev, why_next, 1 if sure else 0)
         return number
 
-    def outcome(self, decided: tuple[int, ...], decisions: list[Decision]) -> tuple[Told, int]:
-        """What an outcome of decisions of these kinds is, and its kind, where `told` does not know."""
+    def outcome(self, decided: tuple[Any, ...], decisions: list[Decision]) -> Told:
+        """What an outcome of decisions of these kinds is, where `told` does not know."""
         if len(self.told) >= _KEPT:
             self.forget()
         told = Told()
@@ -81,10 +83,11 @@ class Kinds:
             if not decision.certain:
                 told.certain = False
         told.cases = "+".join(cases)
-        found = self.told[decided] = (told, self.number(told, None))
-        return found
+        told.kind = self.number(told, None)
+        self.told[decided] = told
+        return told
 
-    def number(self, told: Told, divergence: str | None) -> int:
+    def number(self, told: Told, divergence: str | None) -> Any:
         """The kind of an outcome of which that is told, and whether the kernel answered otherwise."""
         key = (len(told.merges), told.splits, told.cases, told.certain, divergence)
         found = self._numbers.get(key)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from marshal import dumps
-from typing import Any
+from typing import Any, Final
 
-from vmastore.events import Event
 from vmastore.mm.flags import vmflags_from_letters
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma, VmaAttrs
@@ -14,24 +13,25 @@ from vmastore.replay.world import World
 from vmastore.store.nodes import keep
 
 # calls that make, end or change address spaces besides their own
-_WIDE = frozenset(("fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "release", "ioctl"))
+_WIDE: Final = frozenset(("fork", "vfork", "clone", "clone3", "execve", "execveat", "exit", "release", "ioctl"))
 
 # calls that neither do that nor move a heap or a stack: the VMAs that changed are all there is to see
-PLAIN_CALLS = frozenset(("fault", "madvise", "mmap", "mprotect", "mremap", "munmap"))
+PLAIN_CALLS: Final = frozenset(("fault", "madvise", "mmap", "mprotect", "mremap", "munmap"))
 
-_ALIKE = 4096  # attributes of which is remembered how they look
-_PLAIN = 0  # marshal's first format
+_ALIKE: Final = 4096  # attributes of which is remembered how they look
+_PLAIN: Final = 0  # marshal's first format
 
 # what an event changed: address space, vm_start, vm_end and facts of each VMA that is there now or otherwise, and
 # address space, vm_start, 0, b"" of each that is gone; by address space and address
-Changes = list[int | bytes]
+Changes = list[Any]
 # vma_kind_t's number, page offset, dev, inode: with vm_end all that maps and smaps show of a VMA; and what else it
 # is, whatever maps of this kernel shows of it: flags, file (kind, path, inode), delta and name, packed
-_Known = tuple[int, int, str, int, bytes]
+_Known = tuple[Any, ...]
 # vm_end; what is known of it; the event that made it look so
-_Life = tuple[int, _Known, int]
+_Life = tuple[Any, ...]
+# Any, here and below: compiled, a number that only goes from one place to another is not unboxed and boxed again
 
-_NOTHING: Changes = []
+_NOTHING: Final[Changes] = []
 
 
 class _Space:
@@ -42,7 +42,7 @@ class _Space:
     def __init__(self, mm: Mm) -> None:
         self.mm = mm
         self.number = mm.number
-        self.alive: dict[int, _Life] = {}
+        self.alive: dict[Any, _Life] = {}
         self.mark()
 
     def mark(self) -> None:
@@ -67,28 +67,29 @@ class Lifetimes:
         self._count = 0  # lifetimes that are over
         self._spaces: dict[int, _Space] = {}
         self._shown: dict[int, int] = {}  # vm_flags as VmFlags tells them, by vm_flags
-        self._numbers: dict[tuple[int, str | None, str], int] = {}  # kinds
+        self._numbers: dict[tuple[Any, ...], Any] = {}  # kinds
         self._alike: dict[VmaAttrs, _Known] = {}  # of anonymous memory that has no other name
 
-    def after(self, event: Event, number: int) -> Changes:
-        """What the event, just applied to that address space, changed, in all address spaces: not to be changed."""
+    def after(self, seq: Any, call: str, number: Any) -> Changes:
+        """What event `seq`, that call, just applied to that address space, changed in all: not to be changed."""
         space = self._spaces.get(number)
-        if space is None or (event[5] not in PLAIN_CALLS and self._moved(space, event[5])):
-            return self._visit_all(event[0], number, event[5])
+        if space is None or (call not in PLAIN_CALLS and self._moved(space, call)):
+            return self._visit_all(seq, number, call)
         dirty = space.mm.dirty
         if dirty is None:
-            return self._visit_all(event[0], number, event[5])
+            return self._visit_all(seq, number, call)
         if not dirty:
             return _NOTHING
-        there: dict[int, Vma | None] = {}
+        there: dict[Any, Vma | None] = {}
+        start: Any
         for vma in dirty:
             start = vma.vm_start
-            if vma.vm_end != start and vma.prev.next is vma:  # linked: it is there
+            if vma.vm_end != vma.vm_start and vma.prev.next is vma:  # linked: it is there
                 there[start] = vma
             elif start not in there:
                 there[start] = None
         dirty.clear()
-        return self._look_at(space, there, event[0], [])
+        return self._look_at(space, there, seq, [])
 
     def _moved(self, space: _Space, call: str) -> bool:
         """Whether more may look otherwise than what was noted: see _WIDE, or heap or stack are elsewhere."""
@@ -129,14 +130,18 @@ class Lifetimes:
         space.mark()
         self._look_at(space, {start: mm.index.starting(start) for start in starts}, seq, changes)
 
-    def _look_at(self, space: _Space, there: dict[int, Vma | None], seq: int, changes: Changes) -> Changes:
+    def _look_at(self, space: _Space, there: dict[Any, Vma | None], seq: Any, changes: Changes) -> Changes:
         """See what begins at each of these addresses now. One loop with few calls: it runs for all that changes.
 
         there: the VMA that begins there; None where none does, or none but one that was there before. Returns
         `changes`, longer.
         """
-        mm, alive, alike, number = space.mm, space.alive, self._alike, space.number
+        mm, alive, alike = space.mm, space.alive, self._alike
         start_brk, brk, start_stack = space.start_brk, space.brk, space.start_stack
+        number: Any = space.number
+        start: Any
+        end: Any
+        n: Any
         for start in sorted(there) if len(there) > 1 else there:
             old, vma = alive.get(start), there[start]
             if vma is None:
@@ -154,8 +159,8 @@ class Lifetimes:
                 if (
                     known is None
                     or vma.label is not None
-                    or (start <= brk and end >= start_brk)
-                    or start <= start_stack <= end
+                    or (vma.vm_start <= brk and vma.vm_end >= start_brk)
+                    or vma.vm_start <= start_stack <= vma.vm_end
                 ):
                     known = self._seen(mm, vma)
                 if old is None:
@@ -174,7 +179,7 @@ class Lifetimes:
                         alive[start] = (end, known, born)
                         continue
                 alive[start] = (end, known, seq)
-            self._count = n = self._count + 1
+            n = self._count = self._count + 1
             keep(self._ended, self._pages, n, number, start, old_end, was[1], was[0], born, seq)
         return changes
 

@@ -7,14 +7,15 @@ CLONE_VM) and the exec that follows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from vmastore.events import Event
 from vmastore.mm.flags import U64
 from vmastore.mm.mm import Mm
 
-RESOURCES = {2: "DATA", 3: "STACK", 8: "MEMLOCK", 9: "AS"}
-_CLONE_VM, _CLONE_THREAD = 0x100, 0x10000
+RESOURCES: Final = {2: "DATA", 3: "STACK", 8: "MEMLOCK", 9: "AS"}
+_CLONE_VM: Final = 0x100
+_CLONE_THREAD: Final = 0x10000
 
 
 class Limits:

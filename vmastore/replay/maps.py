@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from vmastore.events import ObservedVma
 from vmastore.mm.flags import PAGE_SHIFT, VM_LOCKONFAULT, perms, vmflags_letters
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import Vma
 
-_new = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
+_new: Final = tuple.__new__  # a NamedTuple without the cost of its keyword arguments
 
 
 def vma_name(mm: Mm, vma: Vma) -> str:

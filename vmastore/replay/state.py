@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import fields
 from struct import calcsize, pack, unpack
 from struct import error as StructError
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from vmastore.mm.guards import Guards
 from vmastore.mm.mm import Config, Env, Mm
@@ -24,9 +24,9 @@ from vmastore.mm.vma import AnonVma, BaseAnon, File, Mempolicy, UffdCtx, VmaAttr
 from vmastore.replay.columns import OWN, Chain, columns_of, vmas_of
 from vmastore.replay.world import World, config_of
 
-FORMAT = 5
+FORMAT: Final = 5
 # what of an Mm is rebuilt from its VMAs, a cache, or handed over between two steps
-MM_STRUCTURE = frozenset(
+MM_STRUCTURE: Final = frozenset(
     (
         "config",
         "decisions",
@@ -42,9 +42,9 @@ MM_STRUCTURE = frozenset(
         "vmi",
     )
 )
-_MM_NAMES: tuple[str, ...] = getattr(Mm, "__slots__", None) or Mm.__mypyc_attrs__  # type: ignore[attr-defined]
-MM_VALUES = tuple(sorted(set(_MM_NAMES) - MM_STRUCTURE))
-FILE_VALUES = ("file", "kind", "path", "dev", "inode", "readable", "writable", "size", "flags")
+_MM_NAMES: Final[tuple[str, ...]] = getattr(Mm, "__slots__", None) or Mm.__mypyc_attrs__  # type: ignore[attr-defined]
+MM_VALUES: Final = tuple(sorted(set(_MM_NAMES) - MM_STRUCTURE))
+FILE_VALUES: Final = ("file", "kind", "path", "dev", "inode", "readable", "writable", "size", "flags")
 
 _T = TypeVar("_T")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from vmastore.events import CALLS, Event, FileInfo, ObservedVma, TraceHeader
 from vmastore.mm.merge import Oops
@@ -16,10 +16,15 @@ from vmastore.replay.calls import HANDLERS
 from vmastore.replay.inferred import NEEDS_RANGE, below_heap, prepare
 from vmastore.replay.limits import Limits
 
-_CONFIG_INTS = ("max_map_count", "overcommit_memory", "mmap_min_addr", "stack_guard_gap")
-_CONFIG_FLAGS = ("anon_name", "userfaultfd", "ksm", "hugepage", "numa", "soft_dirty", "privileged")
-_KNOW_FILE_SYSTEMS = {"vmafuzz", "conform"}
-_BASELINES_OF_NEW_IMAGES = {"vmafuzz", "conform", "maprec", "vectors"}  # what was written before touches no call
+_CONFIG_INTS: Final = ("max_map_count", "overcommit_memory", "mmap_min_addr", "stack_guard_gap")
+_CONFIG_FLAGS: Final = ("anon_name", "userfaultfd", "ksm", "hugepage", "numa", "soft_dirty", "privileged")
+_KNOW_FILE_SYSTEMS: Final = {"vmafuzz", "conform"}
+_BASELINES_OF_NEW_IMAGES: Final = {
+    "vmafuzz",
+    "conform",
+    "maprec",
+    "vectors",
+}  # what was written before touches no call
 
 
 class Outcome(NamedTuple):
@@ -170,7 +175,9 @@ class World:
 
     def apply(self, event: Event) -> Outcome:
         """Fold one event in. Never raises for what a trace may hold."""
-        seq, number, _, _, _, call, _, result, errno, _, injected = event[:11]  # at once: a slice is a plain tuple
+        row: Any = event  # compiled, what is Any only passes through: it is not unboxed and boxed again
+        fields: tuple[Any, ...] = row[:11]  # at once: a slice is a plain tuple
+        seq, number, _, _, _, call, _, result, errno, _, injected = fields
         mm = self.mms.get(number)
         if mm is None:
             mm = self.mm(number)
@@ -239,7 +246,7 @@ def _errno_names() -> dict[int, str]:
     return dict(codes.errorcode)
 
 
-ERRNO_NAMES = _errno_names()
+ERRNO_NAMES: Final = _errno_names()
 
 
 def named_args(event: Event) -> dict[str, Any]:

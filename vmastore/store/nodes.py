@@ -9,33 +9,39 @@ range of numbers. Time and addresses (in pages: all 52 bits of them) work alike,
 
 from __future__ import annotations
 
-SEQ_LEVELS = 40
-PAGE_LEVELS = 52
-FOREVER = (1 << SEQ_LEVELS) - 1  # the last event of a lifetime that has not ended
+from typing import Any, Final
+
+SEQ_LEVELS: Final = 40
+PAGE_LEVELS: Final = 52
+FOREVER: Final = (1 << SEQ_LEVELS) - 1  # the last event of a lifetime that has not ended
 
 
 def keep(
-    vmas: list[int | None],
-    pages: list[int],
-    n: int,
-    mm: int,
-    vm_start: int,
-    vm_end: int,
-    pgoff: int,
-    kind: int,
-    born: int,
-    died: int | None,
+    vmas: list[Any],
+    pages: list[Any],
+    n: Any,
+    mm: Any,
+    vm_start: Any,
+    vm_end: Any,
+    pgoff: Any,
+    kind: Any,
+    born: Any,
+    died: Any,
 ) -> None:
     """Put a lifetime into both trees: its rows (as `ReplayWriter` wants them) behind those in `vmas` and `pages`.
 
     It is the replay's n-th. It lived from event `born` up to, but without, event `died` (None: not ended), at
     [vm_start, vm_end), unsigned bytes of 64 bits. All in one call, since it runs once a lifetime.
     """
-    level = (born ^ (FOREVER if died is None else died - 1 if died > born else born)).bit_length()
-    lived = (2 * (born >> level) + 1) << level
+    first: int = born
+    last: int = FOREVER if died is None else died - 1 if died > born else born
+    level = (first ^ last).bit_length()
+    lived: Any = (2 * (first >> level) + 1) << level
     vmas += (lived, n, mm, vm_start, vm_end, pgoff, kind, born, died)
-    first = vm_start >> 12
-    level = (first ^ (vm_end - 1 >> 12)).bit_length()
+    first = vm_start
+    last = vm_end
+    first >>= 12
+    level = (first ^ (last - 1 >> 12)).bit_length()
     pages += ((2 * (first >> level) + 1) << level, lived, n)
 
 

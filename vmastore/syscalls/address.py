@@ -6,14 +6,16 @@ Sources: arch_get_unmapped_area_topdown(), vm_unmapped_area(), thp_get_unmapped_
 from __future__ import annotations
 
 from errno import ENOMEM
+from typing import Final
 
 from vmastore.mm.flags import PAGE_MASK, PAGE_SHIFT, PMD_SIZE, TASK_SIZE, VM_GROWSDOWN
 from vmastore.mm.mm import Mm
 from vmastore.mm.vma import File, Vma
 from vmastore.syscalls.uapi import MAP_32BIT
 
-_LOW_32BIT, _HIGH_32BIT = 0x40000000, 0x80000000
-_STACK_GAP = 128 << 20  # the least distance of mmap_base from the top of the address space
+_LOW_32BIT: Final = 0x40000000
+_HIGH_32BIT: Final = 0x80000000
+_STACK_GAP: Final = 128 << 20  # the least distance of mmap_base from the top of the address space
 
 
 def get_unmapped_area(mm: Mm, hint: int, length: int, flags: int, file: File | None) -> int:

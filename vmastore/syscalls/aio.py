@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from vmastore.mm.merge import do_vmi_munmap
 from vmastore.mm.mm import Mm
@@ -12,10 +12,11 @@ from vmastore.syscalls.common import page_align
 from vmastore.syscalls.mmap import do_mmap
 from vmastore.syscalls.uapi import MAP_FIXED, MAP_SHARED, PROT_READ, PROT_WRITE
 
-RING_PATH = "/[aio] (deleted)"
-_HEAD = _ENTRY = 32  # bytes: struct aio_ring, struct io_event
-_SPARE = 2  # entries
-_MOST_CPUS = 8192  # NR_CPUS of the distributions' kernels
+RING_PATH: Final = "/[aio] (deleted)"
+_HEAD: Final = 32  # bytes: struct aio_ring
+_ENTRY: Final = 32  # struct io_event
+_SPARE: Final = 2  # entries
+_MOST_CPUS: Final = 8192  # NR_CPUS of the distributions' kernels
 
 
 def io_setup(mm: Mm, nr_events: int, ctx: int) -> None:

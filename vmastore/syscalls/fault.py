@@ -6,6 +6,8 @@ populate_vma_page_range(), do_huge_pmd_anonymous_page().
 
 from __future__ import annotations
 
+from typing import Final
+
 from vmastore.mm.flags import (
     PAGE_MASK,
     PAGE_SHIFT,
@@ -31,8 +33,8 @@ from vmastore.mm.mm import MOST_NOTED, Mm
 from vmastore.mm.unknown import UNSURE_BASE, UNSURE_FORKED, UNSURE_KINDS, UNSURE_PIECE
 from vmastore.mm.vma import AnonVma, BaseAnon, Vma
 
-_NOT_COMPARED = VM_ACCESS_FLAGS
-_STACK_LIMIT = 8 << 20  # bytes: RLIMIT_STACK as systems set it
+_NOT_COMPARED: Final = VM_ACCESS_FLAGS
+_STACK_LIMIT: Final = 8 << 20  # bytes: RLIMIT_STACK as systems set it
 
 
 def anon_vma_prepare(mm: Mm, vma: Vma) -> None:

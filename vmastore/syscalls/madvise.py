@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from errno import EACCES, EAGAIN, EBADF, EFAULT, EINVAL, EIO, ENOMEM, EPERM, ESRCH
+from typing import Final
 
 from vmastore.mm.flags import (
     IN_PAGE,
@@ -38,13 +39,13 @@ from vmastore.syscalls.common import write_flags, write_name
 from vmastore.syscalls.fault import anon_vma_prepare
 from vmastore.syscalls.populate import madvise_populate
 
-_VALID = {
+_VALID: Final = {
     *range(uapi.MADV_NORMAL, uapi.MADV_DONTNEED + 1),
     *range(uapi.MADV_FREE, uapi.MADV_DONTNEED_LOCKED + 1),
     uapi.MADV_HWPOISON,
     uapi.MADV_SOFT_OFFLINE,
 }
-_DISCARD = {
+_DISCARD: Final = {
     uapi.MADV_FREE,
     uapi.MADV_DONTNEED,
     uapi.MADV_DONTNEED_LOCKED,
@@ -53,13 +54,13 @@ _DISCARD = {
     uapi.MADV_WIPEONFORK,
     uapi.MADV_GUARD_INSTALL,
 }
-_POISON = {uapi.MADV_HWPOISON, uapi.MADV_SOFT_OFFLINE}
-_POPULATE = {uapi.MADV_POPULATE_READ, uapi.MADV_POPULATE_WRITE}
-_KSM = {uapi.MADV_MERGEABLE, uapi.MADV_UNMERGEABLE}
-_HUGE = {uapi.MADV_HUGEPAGE, uapi.MADV_NOHUGEPAGE, uapi.MADV_COLLAPSE}
-_GUARD = {uapi.MADV_GUARD_INSTALL, uapi.MADV_GUARD_REMOVE}
-_ALWAYS = _VALID - _KSM - _HUGE - _GUARD
-_OTHER_MM = {uapi.MADV_COLD, uapi.MADV_PAGEOUT, uapi.MADV_WILLNEED, uapi.MADV_COLLAPSE}
+_POISON: Final = {uapi.MADV_HWPOISON, uapi.MADV_SOFT_OFFLINE}
+_POPULATE: Final = {uapi.MADV_POPULATE_READ, uapi.MADV_POPULATE_WRITE}
+_KSM: Final = {uapi.MADV_MERGEABLE, uapi.MADV_UNMERGEABLE}
+_HUGE: Final = {uapi.MADV_HUGEPAGE, uapi.MADV_NOHUGEPAGE, uapi.MADV_COLLAPSE}
+_GUARD: Final = {uapi.MADV_GUARD_INSTALL, uapi.MADV_GUARD_REMOVE}
+_ALWAYS: Final = _VALID - _KSM - _HUGE - _GUARD
+_OTHER_MM: Final = {uapi.MADV_COLD, uapi.MADV_PAGEOUT, uapi.MADV_WILLNEED, uapi.MADV_COLLAPSE}
 
 
 def sys_madvise(mm: Mm, start: int, length_in: int, advice: int) -> int:
@@ -283,7 +284,7 @@ def _collapse(mm: Mm, vma: Vma) -> int:
 
 
 # advice that concerns pages and changes no VMA: whether it is refused (errno or 0)
-_ON_PAGES: dict[int, Callable[[Mm, Vma], int]] = {
+_ON_PAGES: Final[dict[int, Callable[[Mm, Vma], int]]] = {
     uapi.MADV_DONTNEED: _dontneed,
     uapi.MADV_DONTNEED_LOCKED: _dontneed_locked,
     uapi.MADV_FREE: _free,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from errno import EFAULT, EINVAL, EIO, ENOENT, EOPNOTSUPP, EPERM
+from typing import Final
 
 from vmastore.mm.flags import PAGE_SIZE, U64
 from vmastore.mm.merge import Oops, vma_modify_policy
@@ -11,8 +12,8 @@ from vmastore.mm.vma import Mempolicy, Vma
 from vmastore.syscalls import uapi
 from vmastore.syscalls.common import covered, page_align, unseen, write_policy
 
-_MAX_NODES = 64
-_MOF = 1 << 3 | 1 << 4  # MPOL_F_MOF | MPOL_F_MORON
+_MAX_NODES: Final = 64
+_MOF: Final = 1 << 3 | 1 << 4  # MPOL_F_MOF | MPOL_F_MORON
 
 
 def sys_mbind(mm: Mm, start: int, length: int, mode: int, nodemask: int | None, maxnode: int, flags: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from errno import EACCES, EAGAIN, EBADF, EEXIST, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EOVERFLOW, EPERM
+from typing import Final
 
 from vmastore.mm.accounting import accountable
 from vmastore.mm.flags import (
@@ -67,22 +68,22 @@ from vmastore.syscalls.uapi import (
     READ_IMPLIES_EXEC,
 )
 
-PLAIN = MAP_PRIVATE | MAP_ANONYMOUS
-_PROT_BITS = PROT_READ | PROT_WRITE | PROT_EXEC
-_MAY_BITS = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
-_DRIVERS = {"perf", "socket", "device", "secretmem", "unknown"}
-_ASKED_LATE = {"perf", "socket", "secretmem"}  # what they refuse, their mmap hook does
-_NEVER_EXEC = {"aio", "secretmem"}
-_NO_PLACE = {"perf", "io_uring", "socket"}
-_HOOK_FLAGS = {
+PLAIN: Final = MAP_PRIVATE | MAP_ANONYMOUS
+_PROT_BITS: Final = PROT_READ | PROT_WRITE | PROT_EXEC
+_MAY_BITS: Final = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
+_DRIVERS: Final = {"perf", "socket", "device", "secretmem", "unknown"}
+_ASKED_LATE: Final = {"perf", "socket", "secretmem"}  # what they refuse, their mmap hook does
+_NEVER_EXEC: Final = {"aio", "secretmem"}
+_NO_PLACE: Final = {"perf", "io_uring", "socket"}
+_HOOK_FLAGS: Final = {
     "hugetlb": VM_HUGETLB | VM_DONTEXPAND,
     "aio": VM_DONTEXPAND,
     "io_uring": VM_DONTEXPAND | VM_MIXEDMAP,
     "perf": VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP,
     "socket": VM_MIXEDMAP,  # of packets; others differ
 }
-ZERO_PATH = "/dev/zero (deleted)"
-HUGE_PATH = "/anon_hugepage (deleted)"
+ZERO_PATH: Final = "/dev/zero (deleted)"
+HUGE_PATH: Final = "/anon_hugepage (deleted)"
 
 
 def sys_mmap(

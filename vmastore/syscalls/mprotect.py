@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from errno import EACCES, EINVAL, ENOMEM, EPERM
+from typing import Final
 
 from vmastore.mm.flags import (
     IN_PAGE,
@@ -34,10 +35,10 @@ from vmastore.syscalls.common import covered, write_flags
 from vmastore.syscalls.fault import becomes_writable, populate_vma
 from vmastore.syscalls.uapi import PROT_GROWSDOWN, PROT_GROWSUP, READ_IMPLIES_EXEC
 
-_PROT_KNOWN = 0xF
-_NOT_ACCOUNTED = VM_ACCOUNT | VM_WRITE | VM_HUGETLB | VM_SHARED | VM_NORESERVE  # or accounted for already
-_NO_ACCESS_FLAGS = ~VM_ACCESS_FLAGS
-_REFUSED = VM_ACCESS_FLAGS  # none of the three with its VM_MAY bit
+_PROT_KNOWN: Final = 0xF
+_NOT_ACCOUNTED: Final = VM_ACCOUNT | VM_WRITE | VM_HUGETLB | VM_SHARED | VM_NORESERVE  # or accounted for already
+_NO_ACCESS_FLAGS: Final = ~VM_ACCESS_FLAGS
+_REFUSED: Final = VM_ACCESS_FLAGS  # none of the three with its VM_MAY bit
 
 
 def sys_mprotect(mm: Mm, start: int, length: int, prot: int, pkey: int = -1) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from errno import EAGAIN, EFAULT, EINVAL, ENOMEM, EPERM
+from typing import Final
 
 from vmastore.mm.flags import (
     PAGE_SHIFT,
@@ -28,8 +29,8 @@ from vmastore.syscalls.move import move_vma
 from vmastore.syscalls.munmap import sys_munmap
 from vmastore.syscalls.uapi import MAP_FIXED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
 
-_KNOWN = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP
-_NEW_ADDR = MREMAP_FIXED | MREMAP_DONTUNMAP
+_KNOWN: Final = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP
+_NEW_ADDR: Final = MREMAP_FIXED | MREMAP_DONTUNMAP
 
 
 def sys_mremap(mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_addr: int | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from errno import EAGAIN, EBADF, EINVAL, ENOMEM, EPERM
+from typing import Final
 
 from vmastore.mm.flags import PAGE_SIZE, U64, VM_MERGEABLE
 from vmastore.mm.ksm import ksm_compatible
@@ -12,8 +13,8 @@ from vmastore.syscalls import uapi
 from vmastore.syscalls.common import page_align, unknown_fs
 from vmastore.syscalls.madvise import update_vma, walk
 
-_NAME_MAX = 80  # bytes, with the NUL
-_REFUSED = set("\\`$[]")
+_NAME_MAX: Final = 80  # bytes, with the NUL
+_REFUSED: Final = set("\\`$[]")
 
 
 def sys_prctl(mm: Mm, option: int, arg2: int, arg3: int, arg4: int, arg5: int, name: str | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from vmastore.mm.flags import (
     VM_DONTCOPY,
@@ -18,7 +19,7 @@ from vmastore.mm.vma import AnonVma, UffdCtx, Vma
 from vmastore.syscalls.fault import becomes_writable
 from vmastore.syscalls.uapi import UFFD_FEATURE_EVENT_FORK
 
-_WIPED = VM_WIPEONFORK | VM_WRITE
+_WIPED: Final = VM_WIPEONFORK | VM_WRITE
 
 
 def dup_mmap(parent: Mm, number: int, alive: Iterable[Mm]) -> Mm:

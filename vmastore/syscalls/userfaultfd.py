@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from errno import EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, EPERM
+from typing import Final
 
 from vmastore.mm.flags import (
     PAGE_SIZE,
@@ -102,9 +103,9 @@ def uffdio_fill(mm: Mm, ctx: UffdCtx, addr: int | None, length: int | None) -> N
         vma.unsure |= UNSURE
 
 
-FILLING = {"UFFDIO_COPY", "UFFDIO_ZEROPAGE", "UFFDIO_MOVE", "UFFDIO_POISON", "UFFDIO_CONTINUE"}
-_LATE = {ENOENT, EEXIST, EFAULT, EBUSY}
-_AT_ANY_TIME = {EINVAL, EAGAIN, ENOMEM}  # the mode, or what the VMA is; its space is changing, or was
+FILLING: Final = {"UFFDIO_COPY", "UFFDIO_ZEROPAGE", "UFFDIO_MOVE", "UFFDIO_POISON", "UFFDIO_CONTINUE"}
+_LATE: Final = {ENOENT, EEXIST, EFAULT, EBUSY}
+_AT_ANY_TIME: Final = {EINVAL, EAGAIN, ENOMEM}  # the mode, or what the VMA is; its space is changing, or was
 
 
 def _fills(vma: Vma) -> bool:

@@ -6,6 +6,8 @@ to do to [start, end), and gets back the VMA to do it to.
 
 from __future__ import annotations
 
+from typing import Final
+
 from vmastore.mm.flags import PAGE_SHIFT
 from vmastore.mm.merge.existing import split_off, vma_modify
 from vmastore.mm.merge.new_range import vma_merge_new_range
@@ -14,7 +16,7 @@ from vmastore.mm.mm import Mm, VmaIterator
 from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.vma import Mempolicy, UffdCtx, Vma, VmaAttrs
 
-UFFD_NEVER = Reason("uffd", "userfaultfd never merges here")
+UFFD_NEVER: Final = Reason("uffd", "userfaultfd never merges here")
 
 
 def vma_modify_flags(vmi: VmaIterator, prev: Vma, vma: Vma, start: int, end: int, new_flags: int) -> Vma | int:

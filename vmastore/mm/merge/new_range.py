@@ -10,6 +10,8 @@ the logic that mmap_region() had up to 6.11.
 
 from __future__ import annotations
 
+from typing import Final
+
 from vmastore.mm.flags import VM_HUGETLB, VM_LOCKED_MASK, VM_SEALED, VM_SPECIAL
 from vmastore.mm.merge.certainty import Fits, absorb_unsure, is_certain, pattern
 from vmastore.mm.merge.existing import dup_anon_vma, sticky_bits
@@ -33,7 +35,7 @@ from vmastore.mm.rules import RuleSet
 from vmastore.mm.unknown import UNSURE_PIECE, State
 from vmastore.mm.vma import Vma, VmaAttrs
 
-_LONG_WAY = VM_SPECIAL | VM_HUGETLB | VM_SEALED | VM_LOCKED_MASK
+_LONG_WAY: Final = VM_SPECIAL | VM_HUGETLB | VM_SEALED | VM_LOCKED_MASK
 
 
 def vma_merge_new_range(

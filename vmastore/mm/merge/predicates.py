@@ -6,33 +6,35 @@ can_vma_merge_before(), can_vma_merge_after(), are_anon_vmas_compatible().
 
 from __future__ import annotations
 
+from typing import Final
+
 from vmastore.mm.merge.certainty import Fits
 from vmastore.mm.mm import Mm
 from vmastore.mm.outcome import Reason
 from vmastore.mm.rules import RuleSet
 from vmastore.mm.vma import AnonVma, Vma, VmaAttrs
 
-NO_VMA = Reason("none")
-GAP = Reason("gap")
-INSIDE = Reason("inside")
-SPECIAL = Reason("special")
-CLOSE = Reason("close")
-POLICY = Reason("policy")
-FILE = Reason("file")
-UFFD = Reason("uffd")
-NAME = Reason("name")
-PGOFF = Reason("pgoff")
-ANON_PGOFF = Reason("anon_pgoff")
-_FLAGS: dict[int, Reason] = {}  # by the bits that differ: as many as there are pairs of flags in use
-ALWAYS: Fits = (True,)  # answers of may_fit()
-NEVER: Fits = (False,)
-EXPAND_ONLY = Reason("expand_only")
-STALE = Reason("stale")
-ANON_FORKED = Reason("anon_vma", "inherited through fork while written")
-ANON_SOURCE_FORKED = Reason("anon_vma", "the range was inherited through fork while written")
-ANON_UNFAULTED = Reason("anon_vma", "written range, unwritten neighbour")
-ANON_APART = Reason("anon_vma", "both written, at different times")
-ANON_SIDES = Reason("anon_vma", "the two neighbours were written apart")
+NO_VMA: Final = Reason("none")
+GAP: Final = Reason("gap")
+INSIDE: Final = Reason("inside")
+SPECIAL: Final = Reason("special")
+CLOSE: Final = Reason("close")
+POLICY: Final = Reason("policy")
+FILE: Final = Reason("file")
+UFFD: Final = Reason("uffd")
+NAME: Final = Reason("name")
+PGOFF: Final = Reason("pgoff")
+ANON_PGOFF: Final = Reason("anon_pgoff")
+_FLAGS: Final[dict[int, Reason]] = {}  # by the bits that differ: as many as there are pairs of flags in use
+ALWAYS: Final[Fits] = (True,)  # answers of may_fit()
+NEVER: Final[Fits] = (False,)
+EXPAND_ONLY: Final = Reason("expand_only")
+STALE: Final = Reason("stale")
+ANON_FORKED: Final = Reason("anon_vma", "inherited through fork while written")
+ANON_SOURCE_FORKED: Final = Reason("anon_vma", "the range was inherited through fork while written")
+ANON_UNFAULTED: Final = Reason("anon_vma", "written range, unwritten neighbour")
+ANON_APART: Final = Reason("anon_vma", "both written, at different times")
+ANON_SIDES: Final = Reason("anon_vma", "the two neighbours were written apart")
 
 
 def anon_reason(

@@ -6,6 +6,7 @@ As in the series' own tree these live beside the merge code and use its private 
 from __future__ import annotations
 
 from errno import ENOMEM
+from typing import Final
 
 from vmastore.mm.accounting import accountable
 from vmastore.mm.flags import (
@@ -29,9 +30,9 @@ from vmastore.mm.outcome import Decision, Reason, new
 from vmastore.mm.unknown import write_open
 from vmastore.mm.vma import File, Vma, VmaAttrs
 
-API = "mmap_region"
-_COUNTED = VM_HUGETLB | VM_NORESERVE | VM_SHARED | VM_WRITE
-UFFD_NO_EVENT = Reason("uffd", "the moved VMA's context has no EVENT_REMAP")
+API: Final = "mmap_region"
+_COUNTED: Final = VM_HUGETLB | VM_NORESERVE | VM_SHARED | VM_WRITE
+UFFD_NO_EVENT: Final = Reason("uffd", "the moved VMA's context has no EVENT_REMAP")
 
 
 def mmap_region(

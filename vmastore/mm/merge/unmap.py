@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from errno import ENOMEM, EPERM
+from typing import Final
 
 from vmastore.mm.flags import PMD_SHIFT, PMD_SIZE, VM_SEALED
 from vmastore.mm.merge.split import split_vma_unchecked
 from vmastore.mm.mm import Mm, VmaIterator
 from vmastore.mm.vma import Vma
 
-API = "do_vmi_munmap"
+API: Final = "do_vmi_munmap"
 
 
 def do_vmi_munmap(vmi: VmaIterator, start: int, end: int, *, late_errno: int = 0) -> int:
