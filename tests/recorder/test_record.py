@@ -268,6 +268,16 @@ def test_what_one_process_writes_into_another_is_in_the_trace(tmp_path: Path) ->
     assert (report.compared, report.mismatches, report.mismatches_assumed) == (2, 0, 0)
 
 
+def test_mseal_is_recorded_whatever_strace_knows(tmp_path: Path) -> None:
+    """An strace without a name for it traces it too, so the replay knows what the seal forbids."""
+    recording = whole(lambda hold: record([build(tmp_path, "sealed")], name="sealed", hold=hold))
+    if recording.status == 9:
+        pytest.skip("this kernel has no mseal")
+    events, report = verify(recording)
+    assert [event.args[1:] for event in events if event.call == "mseal"] == [(4096, 0)]
+    assert (report.compared, report.mismatches, report.errno_mismatches) == (1, 0, 0), report
+
+
 def test_a_running_process_is_attached_to_and_let_go_again(mapper: subprocess.Popen[bytes]) -> None:
     """A baseline at attach, checks on the way, one at the end, all exact; the process goes on."""
     lines = 0

@@ -12,16 +12,12 @@ from typing import NamedTuple
 
 from vmastore.errors import RecordError
 from vmastore.recorder.copies import COPYING
+from vmastore.recorder.traced import traced
 
 _NO_STRACE = "strace is not installed"
 _INSTALL = "Install it: apt-get install strace (Debian, Ubuntu), dnf install strace (Fedora)."
 
-# What becomes events. desc would trace read and write too; the calls that make and close descriptors are enough.
-_TRACED = (
-    "memory,process,open,openat,?openat2,creat,close,?close_range,dup,dup2,dup3,fcntl,?memfd_create,?memfd_secret,"
-    "?userfaultfd,ioctl,?process_madvise,prctl,shmget,personality,prlimit64,setrlimit,?pkey_alloc,?pkey_free,"
-    "?mseal,?map_shadow_stack,?set_mempolicy_home_node,?process_vm_writev"
-)
+_KNOWS_ALL = (6, 10)  # the first strace that has names for all calls below
 
 
 class Hold(NamedTuple):
@@ -55,7 +51,9 @@ class Strace:
         line = [self.path, "-f", "-q", "-y", "-s", "256", "-o", str(output), *self._times()]
         if seccomp and target[0] != "-p" and self.version >= (5, 3):
             line.append("--seccomp-bpf")
-        line += ["-e", f"trace={_TRACED},{COPYING}", "-e", f"raw={COPYING}"] if copies else ["-e", f"trace={_TRACED}"]
+        line += ["-e", f"trace={traced(copies=copies, by_name=self.version >= _KNOWS_ALL)}"]
+        if copies:
+            line += ["-e", f"raw={COPYING}"]
         line += ["-e", f"inject=execve,?execveat:delay_exit={hold.exec_us}"]
         line += ["-e", f"inject=exit_group:delay_enter={hold.exit_us}"]
         return line + list(target)
