@@ -238,6 +238,20 @@ def test_the_table_of_calls_is_no_event() -> None:
     assert _skips(importer) == [(None, None, "summary", 4)]
 
 
+def test_the_table_of_calls_has_the_columns_that_were_asked_for() -> None:
+    """-U chooses them and their order."""
+    importer, events = _read(
+        "5 brk(NULL) = 0x1000\n"
+        "syscall           longest  % time\n"
+        "---------------- -------- -------\n"
+        "munmap           0.038542   27.75\n"
+        "total            0.138913  100.00\n"
+        "5 brk(NULL) = 0x1000\n"
+    )
+    assert len(events) == 2
+    assert _skips(importer) == [(None, None, "summary", 4)]
+
+
 @pytest.mark.parametrize(
     ("last", "events", "reason"),
     [

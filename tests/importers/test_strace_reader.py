@@ -318,6 +318,13 @@ BAD = {
     "binary": (b"\x7fELF\x02", "ELF"),
     "zeros": (b"execve(\0", "byte 7 is 0"),
     "foreign": (b"Nov 24 08:25:01 host sshd[1]: session opened\n" * 5, "line 1 is not a line of strace's"),
+    "table": (
+        b"hello\nx(y\nstrace: Process 7 attached\n% time     seconds  usecs/call     calls    errors syscall\n"
+        b"------ ----------- ----------- --------- --------- ----------------\n"
+        b"100.00    0.138913          27      5139       614 total\n",
+        "x.log: line 4 is the table of strace -c ('% time     seconds  usecs/call     calls    errors syscall')",
+    ),
+    "short-table": (b"syscall  calls\n------- ------\ntotal       29\n", "line 1 is the table of strace -c"),
     "damaged": (gzip.compress(b"5 brk(NULL) = 0x1000\n" * 9999)[:-30], "cannot be read past byte"),
 }
 

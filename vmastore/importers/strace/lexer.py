@@ -85,8 +85,12 @@ _NOTE = re.compile(
     rb"(?:[^\s(,]*/)?[\w.+-]*strace[\w.+-]*: |\[ Process PID=\d{1,7} runs in .* mode\. \]|"
     rb"Process \d{1,7} (?:attached|detached|resumed|suspended)"
 )
-_SUMMARY_HEAD = re.compile(rb"% time +seconds|System call usage summary for|(?:-{5,6} +)?-{11} -{11} -+ ")
-_SUMMARY_ROW = re.compile(rb" *[0-9.]+ +[0-9.]+ .*[a-z_0-9]+$|[- ]+$|$")
+_COLUMN = rb"(?:% time|seconds|usecs/call|calls|errors|syscall|shortest|longest)"  # -U chooses, in any order
+_SUMMARY_HEAD = re.compile(
+    rb"%s(?: +%s)+ *\Z|%% time +seconds|System call usage summary for|(?:-{5,6} +)?-{11} -{11} -+ "
+    % (_COLUMN, _COLUMN)
+)
+_SUMMARY_ROW = re.compile(rb" *(?:[0-9.]+|[a-z_0-9]+)(?: +(?:[0-9.]+|[a-z_0-9]+))+ *\Z|[- ]*\Z")
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
 

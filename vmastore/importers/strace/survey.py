@@ -17,6 +17,8 @@ MAIN_LINES = 200_000  # of standard input, to learn the first process's pid
 _FRAME = re.compile(rb"(?:\x1b\[[0-9;]*m)* > ")  # what `lex` takes for a stack frame, past the escapes of --color
 _STRACE_KINDS = frozenset(Kind) - {Kind.TEXT, Kind.EMPTY, Kind.FRAGMENT, Kind.FRAME}
 
+_OF_PROCESSES = _STRACE_KINDS - {Kind.SUMMARY, Kind.NOTE}
+
 
 class Survey(NamedTuple):
     """What was seen, and the log's lines from its beginning."""
@@ -49,7 +51,10 @@ def survey(source: Source) -> Survey:
 def _check(lines: list[bytes], head: list[list[bytes]], name: str) -> None:
     if not head:
         raise InputError(f"{name}: is empty")
-    if any(lex(line).kind in _STRACE_KINDS for line in lines):
+    kinds = {lex(line).kind for line in lines}
+    if Kind.SUMMARY in kinds and not kinds & _OF_PROCESSES and len(lines) < HEAD_LINES:
+        raise _table_alone(lines, name)
+    if kinds & _STRACE_KINDS:
         return
     if len(lines) == 1 and lex(lines[0]).kind is Kind.FRAGMENT:  # a log cut in its first line
         return
@@ -57,6 +62,16 @@ def _check(lines: list[bytes], head: list[list[bytes]], name: str) -> None:
     raise InputError(
         f"{name}: line 1 is not a line of strace's ({first!r}), nor is any of the first {len(lines)}",
         hint="Record one with: strace -f -y -ttt -T -o LOG PROGRAM",
+    )
+
+
+def _table_alone(lines: list[bytes], name: str) -> InputError:
+    """What `strace -c` writes: how often each call was made, and none of the calls."""
+    number, line = next((number, line) for number, line in enumerate(lines, 1) if lex(line).kind is Kind.SUMMARY)
+    shown = line[:80].decode("utf-8", "backslashreplace").rstrip()
+    return InputError(
+        f"{name}: line {number} is the table of strace -c ({shown!r}), and the log holds no calls",
+        hint="Record with the calls, without -c (or with -C: calls and table): strace -f -y -ttt -T -o LOG PROGRAM",
     )
 
 
