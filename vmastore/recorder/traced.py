@@ -26,14 +26,15 @@ _CLASSES = """
     rt_tgsigqueueinfo execveat pidfd_send_signal clone3
 """
 
-# what 32-bit processes alone have, without the calls that are traced (mmap2, fcntl64 …)
+# what 32-bit processes alone have, without the calls that are traced (mmap2, fcntl64 …), and without signal and ipc,
+# which to strace are classes
 _OF_32_BITS = """
-    oldstat break oldfstat stime stty gtty nice ftime prof signal lock mpx ulimit oldolduname sgetmask ssetmask
+    oldstat break oldfstat stime stty gtty nice ftime prof lock mpx ulimit oldolduname sgetmask ssetmask
     sigsuspend sigpending oldlstat readdir profil socketcall olduname idle vm86old sigreturn sigprocmask bdflush
     _llseek _newselect vm86 ugetrlimit truncate64 ftruncate64 stat64 lstat64 fstat64 lchown32 getuid32 getgid32
     geteuid32 getegid32 setreuid32 setregid32 getgroups32 setgroups32 fchown32 setresuid32 getresuid32 setresgid32
     getresgid32 chown32 setuid32 setgid32 setfsuid32 setfsgid32 sendfile64 statfs64 fstatfs64 fadvise64_64 fstatat64
-    arm_fadvise64_64 oldumount umount oldselect oldgetrlimit sigaction ipc clock_gettime64 clock_settime64
+    arm_fadvise64_64 oldumount umount oldselect oldgetrlimit sigaction clock_gettime64 clock_settime64
     clock_adjtime64 clock_getres_time64 clock_nanosleep_time64 timer_gettime64 timer_settime64 timerfd_gettime64
     timerfd_settime64 utimensat_time64 pselect6_time64 ppoll_time64 io_pgetevents_time64 recvmmsg_time64
     mq_timedsend_time64 mq_timedreceive_time64 semtimedop_time64 rt_sigtimedwait_time64 futex_time64
