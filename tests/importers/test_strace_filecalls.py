@@ -201,6 +201,13 @@ def test_a_shared_memory_segment_is_one_file_with_its_size() -> None:
     assert events[0].args == (17, 0, 0, None)
 
 
+def test_a_segment_of_huge_pages_is_a_file_of_its_own_kind() -> None:
+    """shmget's SHM_HUGETLB tells; one that was asked for without it is what it was made as."""
+    made = "shmget(0x1, 4096, IPC_CREAT|SHM_HUGETLB|0600) = 16\nshmget(0x1, 4096, 0) = 16\n"
+    importer, _ = _read(made + "shmat(16, NULL, 0) = 0x200000\n")
+    assert [(file.kind, file.path) for file in importer.files] == [("hugeshm", "/SYSV00000001 (deleted)")]
+
+
 def test_what_strace_injected_changes_no_table() -> None:
     """A faked close leaves the descriptor open, a faked open makes none."""
     assert _mapped(OPEN + "close(3) = 0 (INJECTED)\n" + _map("3")) == [1]

@@ -10,9 +10,11 @@ from vmastore.mm.mm import Config, Env, Mm
 from vmastore.mm.rules import preset
 from vmastore.mm.vma import File
 from vmastore.syscalls.mmap import sys_mmap
+from vmastore.syscalls.mprotect import sys_mprotect
 from vmastore.syscalls.mremap import sys_mremap
 from vmastore.syscalls.mseal import sys_mseal
-from vmastore.syscalls.shm import sys_shmat
+from vmastore.syscalls.munmap import sys_munmap
+from vmastore.syscalls.shm import sys_shmat, sys_shmdt
 from vmastore.syscalls.userfaultfd import uffd_ctx, uffdio_register
 
 ADDR, LENGTH, PAGE = 0x100000000, 0x4000, 0x1000
@@ -63,3 +65,27 @@ def test_a_sealed_vma_in_the_way_is_met_after_the_edge_was_split(kernel: str) ->
     mm.observed, mm.expect_errno = True, EPERM
     assert sys_shmat(mm, ADDR + 2 * PAGE, 0o40000, LENGTH, File(0, "shm", "/SYSV00000000")) == -EPERM
     assert [(vma.vm_start - ADDR) // PAGE for vma in mm.vmas()] == [0, 2, 4, 5]
+
+
+HUGE = 0x200000
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_segment_of_huge_pages_is_mapped_split_and_moved_in_whole_ones(kernel: str) -> None:
+    """SHM_HUGETLB: its size is rounded up, what is not aligned is EINVAL, and it never merges (seen on 6.18.44)."""
+    mm = Mm(Env(preset(kernel), Config()))
+    size = 3 * HUGE - 3 * PAGE
+    file = File(0, "hugeshm", "/SYSV00001234")
+    assert sys_shmat(mm, ADDR + PAGE, 0, size, file) == -EINVAL
+    assert sys_shmat(mm, ADDR, 0, size, file) == ADDR
+    assert sys_mprotect(mm, ADDR, PAGE, 1) == -EINVAL
+    assert sys_mprotect(mm, ADDR, HUGE, 1) == sys_mprotect(mm, ADDR, HUGE, 3) == 0
+    assert [(vma.vm_start, vma.vm_end) for vma in mm.vmas()] == [(ADDR, ADDR + HUGE), (ADDR + HUGE, ADDR + 3 * HUGE)]
+    assert {vma_flags for vma in mm.vmas() if (vma_flags := vma.attrs.vm_flags)} == {0x4400FB}
+    assert sys_munmap(mm, ADDR + HUGE, PAGE) == -EINVAL
+    assert sys_mremap(mm, ADDR, HUGE, 2 * HUGE, 1, 0) == -EINVAL
+    away = ADDR << 1
+    assert sys_mremap(mm, ADDR, HUGE, HUGE, 3, away) == away
+    assert sys_shmdt(mm, away) == 0  # only what still stands as it was attached
+    assert [(vma.vm_start, vma.vm_end) for vma in mm.vmas()] == [(ADDR + HUGE, ADDR + 3 * HUGE)]
+    assert sys_shmdt(mm, ADDR) == 0 and not list(mm.vmas())

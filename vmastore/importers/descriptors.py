@@ -97,10 +97,11 @@ class Descriptions:
         self.files[number - 1] = self.files[number - 1]._replace(origin=origin)
         return number
 
-    def segment(self, shmid: int, size: int | None, path: str | None) -> int:
+    def segment(self, shmid: int, size: int | None, path: str | None, huge: bool = False) -> int:
         """A System V shared memory segment, which is one file however often it is attached."""
         number = len(self.files) + 1
-        self.files.append(FileInfo(number, path, "shm", True, True, size=size, origin="shmat", inode=shmid))
+        kind = "hugeshm" if huge else "shm"
+        self.files.append(FileInfo(number, path, kind, True, True, size=size, origin="shmat", inode=shmid))
         self._shown.append(None)
         return number
 

@@ -12,6 +12,7 @@ from vmastore.importers.rawcalls import Args
 MAP_ANONYMOUS = 0x20
 O_WRONLY, O_RDWR, O_CREAT, O_CLOEXEC = 1, 2, 0o100, 0o2000000
 MFD_CLOEXEC, MFD_HUGETLB = 1, 4
+SHM_HUGETLB = 0o4000
 F_DUPFD, F_SETFD, F_DUPFD_CLOEXEC = 0, 2, 1030
 CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC = 2, 4
 EBADF = 9
@@ -27,6 +28,7 @@ class FileTracker:
         self.descriptions.files = files
         self.uffd_mm: dict[int, int] = {}  # userfaultfd → the mm it watches
         self._sizes: dict[int, int] = {}  # shmid → bytes
+        self._huge: set[int] = set()  # shmids of SHM_HUGETLB
         self._segments: dict[int, int] = {}  # shmid → file
         self._seen: set[int] = set()  # files whose path and inode maps has shown
 
@@ -60,12 +62,16 @@ class FileTracker:
             self._sizes.setdefault(shmid, line.end - addr)
         if shmid not in self._segments:
             path = line.name if line is not None else "/SYSV00000000"
-            self._segments[shmid] = self.descriptions.segment(shmid, self._sizes.get(shmid), path)
+            self._segments[shmid] = self.descriptions.segment(
+                shmid, self._sizes.get(shmid), path, shmid in self._huge
+            )
         return self._segments[shmid]
 
-    def shmget(self, shmid: int, size: int) -> None:
+    def shmget(self, shmid: int, size: int, flags: int) -> None:
         """A segment was made or found; the first size asked for is taken for its own."""
         self._sizes.setdefault(shmid, size)
+        if flags & SHM_HUGETLB:
+            self._huge.add(shmid)
 
     def install(self, table: FdTable, fd: int, file: int, cloexec: bool, known: bool = True) -> Effect:
         """A new descriptor."""
@@ -174,7 +180,7 @@ def _close_range(files: FileTracker, thread: Thread, args: Args, result: int | N
 
 def _shmget(files: FileTracker, thread: Thread, args: Args, result: int | None, errno: int) -> Effect:
     if result is not None:
-        files.shmget(result, args[1])
+        files.shmget(result, args[1], args[2])
     return None, []
 
 

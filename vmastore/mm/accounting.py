@@ -8,6 +8,6 @@ from vmastore.mm.vma import File
 
 def accountable(vm_flags: int, file: File | None) -> bool:
     """accountable_mapping(): private, writable, not NORESERVE, not hugetlb."""
-    if vm_flags & VM_HUGETLB or (file is not None and file.kind == "hugetlb"):
+    if vm_flags & VM_HUGETLB or (file is not None and file.is_huge):
         return False
     return vm_flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE

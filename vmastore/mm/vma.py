@@ -42,7 +42,7 @@ class File:
         flags: int | None = None,
     ) -> None:
         self.file = file  # number in the trace; 0 for files that the kernel makes (shared anonymous)
-        self.kind = kind  # regular, memfd, shmem, shm, zero, hugetlb, uffd, device, directory, special, …
+        self.kind = kind  # regular, memfd, shmem, shm, hugeshm, zero, hugetlb, uffd, device, directory, special, …
         self.path = path
         self.dev = dev
         self.inode = inode
@@ -57,6 +57,11 @@ class File:
     @property
     def is_shmem(self) -> bool:
         return self.kind in ("memfd", SEALED, "shmem", "shm", "tmpfs")
+
+    @property
+    def is_huge(self) -> bool:
+        """Whether it is mapped in huge pages: hugetlbfs, or a System V segment of SHM_HUGETLB."""
+        return self.kind in ("hugetlb", "hugeshm")
 
 
 class Mempolicy(NamedTuple):
@@ -246,7 +251,7 @@ class AttrsTable:
         attrs.vm_flags, attrs.vm_file, attrs.vm_policy, attrs.uffd = key[:4]
         attrs.anon_name, attrs.delta, attrs.anon_delta = key[4:]
         file = attrs.vm_file
-        attrs.close = file is not None and file.kind in ("shm", "special", "hugetlb")
+        attrs.close = file is not None and (file.is_huge or file.kind in ("shm", "special"))
         attrs.special = bool(attrs.vm_flags & VM_SPECIAL)
         attrs.splittable = (file is None or file.kind not in self.whole) and not attrs.vm_flags & VM_HUGETLB
         attrs.table = self

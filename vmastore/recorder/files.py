@@ -9,7 +9,7 @@ from vmastore.events.types import FileInfo
 from vmastore.importers.strace import StraceImporter
 
 _GONE = FileInfo(0, None, "unknown")
-_NAMED_OTHERWISE = frozenset({"shm", "uffd"})  # found again by other things than a descriptor
+_NAMED_OTHERWISE = frozenset({"shm", "hugeshm", "uffd"})  # found again by other things than a descriptor
 
 
 class LiveFiles(Sequence[FileInfo]):

@@ -12,6 +12,7 @@ from vmastore.mm.flags import (
     VM_DONTDUMP,
     VM_DONTEXPAND,
     VM_GROWSDOWN,
+    VM_HUGETLB,
     VM_IO,
     VM_MAYEXEC,
     VM_MAYREAD,
@@ -91,6 +92,8 @@ class Builder:
         found = self.files.get(key)
         if found is None:
             kind = path_kind(line.name)
+            if line_flags(line) & VM_HUGETLB:
+                kind = "hugeshm" if kind == "shm" else "hugetlb"
             writable = None if line.perms[3] == "p" else "w" in line.perms or None
             dev, inode = (None, None) if line.inode == UNKNOWN_INODE else (line.dev, line.inode)
             found = self.files[key] = File(0, kind, line.name, dev=dev, inode=inode, readable=True, writable=writable)

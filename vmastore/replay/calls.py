@@ -194,7 +194,8 @@ def _remap_file_pages(world: World, mm: Mm, event: Event) -> int:
 def _shmat(world: World, mm: Mm, event: Event) -> int:
     _, addr, shmflg, size = event.args
     known = world.file(event.file)
-    file = File(event.file or 0, "shm", known.path if known else None)
+    kind = "hugeshm" if known is not None and known.kind == "hugeshm" else "shm"
+    file = File(event.file or 0, kind, known.path if known else None)
     if known is not None:
         file.dev, file.inode = known.dev, known.inode
         size = known.size if size is None else size

@@ -209,7 +209,7 @@ def populate_vma(mm: Mm, vma: Vma, start: int, end: int) -> bool:
 def file_end(vma: Vma) -> int:
     """The address at which the pages of a mapped file of known size end; behind it is SIGBUS."""
     file = vma.attrs.vm_file
-    if file is None or file.size is None or vma.is_anonymous or file.kind == "hugetlb":
+    if file is None or file.size is None or vma.is_anonymous or file.is_huge:
         return vma.vm_end
     pages = (file.size + PAGE_SIZE - 1) >> PAGE_SHIFT
     return vma.vm_start + ((pages - vma.vm_pgoff) << PAGE_SHIFT)

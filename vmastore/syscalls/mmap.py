@@ -77,6 +77,7 @@ _NEVER_EXEC: Final = {"aio", "secretmem"}
 _NO_PLACE: Final = {"perf", "io_uring", "socket"}
 _HOOK_FLAGS: Final = {
     "hugetlb": VM_HUGETLB | VM_DONTEXPAND,
+    "hugeshm": VM_HUGETLB | VM_DONTEXPAND,
     "aio": VM_DONTEXPAND,
     "io_uring": VM_DONTEXPAND | VM_MIXEDMAP,
     "perf": VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP,
@@ -224,7 +225,7 @@ def place(mm: Mm, addr: int, length: int, pgoff: int, flags: int, file: File | N
             return -ENOMEM
         if addr & (PAGE_SIZE - 1):
             return -EINVAL
-        if file is not None and file.kind == "hugetlb" and addr & (PMD_SIZE - 1):
+        if file is not None and file.is_huge and addr & (PMD_SIZE - 1):
             return -EINVAL
         if addr < mm.config.mmap_min_addr and mm.fails(EPERM):
             return -EPERM
@@ -331,7 +332,7 @@ def _sealed_below(mm: Mm, addr: int, length: int) -> bool:
 
 def _max_bytes(file: File) -> int:
     """file_mmap_ok(): how large a file of its kind may be: s_maxbytes, of a device ULONG_MAX (/dev/mem: no limit)."""
-    if file.kind in ("regular", "memfd", SEALED, "shmem", "shm", "hugetlb", "tmpfs"):
+    if file.kind in ("regular", "memfd", SEALED, "shmem", "shm", "hugeshm", "hugetlb", "tmpfs"):
         return (1 << 63) - 1
     return U64 if file.kind == "zero" else 1 << 80
 

@@ -8,6 +8,7 @@ from vmastore.mm.flags import (
     PAGE_MASK,
     PAGE_SHIFT,
     PAGE_SIZE,
+    PMD_SIZE,
     U64,
     VM_EXEC,
     VM_LOCKED,
@@ -42,6 +43,8 @@ def sys_shmat(mm: Mm, addr: int, shmflg: int, size: int | None, file: File) -> i
     prot = uapi.PROT_READ if shmflg & uapi.SHM_RDONLY else uapi.PROT_READ | uapi.PROT_WRITE
     if shmflg & uapi.SHM_EXEC:
         prot |= uapi.PROT_EXEC
+    if file.is_huge:
+        size = -(-size // PMD_SIZE) * PMD_SIZE
     file.readable, file.writable = True, not shmflg & uapi.SHM_RDONLY
     file.size = size
     taken = addr + size > U64 or mm.find_vma_intersection(addr, addr + size) is not None
@@ -81,7 +84,9 @@ def sys_shmdt(mm: Mm, addr: int) -> int:
 
 def _fragment(vma: Vma, addr: int) -> bool:
     file = vma.attrs.vm_file
-    return file is not None and file.kind == "shm" and (vma.vm_start - addr) >> PAGE_SHIFT == vma.vm_pgoff
+    return (
+        file is not None and file.kind in ("shm", "hugeshm") and (vma.vm_start - addr) >> PAGE_SHIFT == vma.vm_pgoff
+    )
 
 
 def _detach(mm: Mm, vma: Vma) -> Vma:

@@ -217,6 +217,8 @@ def _shmget(tracker: Tracker, thread: Thread, call: Called) -> None:
     if _done(call) and call.result.value is not None:
         tracker.segment_sizes.setdefault(call.result.value, args[1])
         tracker.segment_keys[call.result.value] = args[0]
+        if args[2] & constants.SHMGET["SHM_HUGETLB"]:
+            tracker.huge_segments.add(call.result.value)
     tracker.event(thread, call, args)
 
 
@@ -229,7 +231,9 @@ def _shmat(tracker: Tracker, thread: Thread, call: Called) -> None:
         if file is None:
             key = tracker.segment_keys.get(shmid)
             path = None if key is None else f"/SYSV{key & 0xFFFFFFFF:08x} (deleted)"
-            file = tracker.segments[shmid] = tracker.descriptions.segment(shmid, size, path)
+            file = tracker.segments[shmid] = tracker.descriptions.segment(
+                shmid, size, path, shmid in tracker.huge_segments
+            )
     tracker.event(thread, call, (shmid, addr, flags, size), file)
 
 

@@ -55,6 +55,7 @@ class Tracker:
         self.parents: dict[int, Called | None] = {}
         self.segments: dict[int, int] = {}  # shmid → file
         self.segment_sizes: dict[int, int] = {}
+        self.huge_segments: set[int] = set()
         self.segment_keys: dict[int, int] = {}  # that they were made or found with
         self.uffd_mm: dict[int, int] = {}  # userfaultfd → the mm it watches
         self.unseen = 0  # threads of an attached process that have printed no line yet
