@@ -53,6 +53,11 @@ def move(page: int, old: int, new: int, flags: int, to: int = 0) -> tuple[Any, .
 CASES: dict[str, list[tuple[Any, ...]]] = {
     "split-and-merge": [anon(0, 8), protect(2, 2, RO), protect(2, 2, 3), unmap(3, 1), anon(3, 1)],
     "faults": [anon(0, 2), anon(4, 2), write(0), write(4), anon(2, 2), protect(1, 1, NONE), write(1), write(0, 6)],
+    "nowhere": [
+        anon(0, 4), ("munmap", 0xFFFF987F0003B000, 2 * PAGE), ("mprotect", BASE, (1 << 64) - 4 * PAGE, RO),
+        ("mremap", BASE, 4 * PAGE, 4 * PAGE, 3, (1 << 63) + PAGE), mapped(3, 8, 2, 1, 0x12, (1 << 52) - 3),
+        mapped(3, 8, 2, 1, 0x12, 4),
+    ],
     "missed-merge": [anon(0, 4), protect(0, 2, RO), write(2), protect(0, 2, 3)],
     "mremap": [anon(0, 4), write(1), move(2, 2, 2, 3, 20), move(20, 2, 4, 0), move(0, 2, 1, 0), move(0, 1, 9, 0)],
     "fork": [anon(0, 4), write(0), anon(4, 4, RO), ("fork", 0, 2), protect(4, 4, 3), write(4), protect(0, 1, RO)],
@@ -267,6 +272,9 @@ def test_what_a_program_cannot_do_is_refused_or_left_out() -> None:
     given = made("heap", [("brk", heap), ("brk", heap + PAGE), anon(0, 2)], rules, start_brk=heap, brk0=heap)
     built = build(given, rules)
     assert [step.event.call for step in built.steps] == ["mmap"] and "brk" in built.notes[0]
+    access = ("fault", heap, 2 * PAGE, "w", ".S", "user")  # its answer hangs on what is left out
+    given = made("heap", [("brk", heap), ("brk", heap + PAGE), access, anon(0, 2)], rules, start_brk=heap, brk0=heap)
+    assert [step.event.call for step in build(given, rules).steps] == ["mmap"]
     with pytest.raises(InputError, match="no operation"):
         program(MemoryTrace(given.header), rules)
     with pytest.raises(InputError, match="too many"):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vmastore.events import Event
-from vmastore.mm.flags import PAGE_SIZE
+from vmastore.mm.flags import PAGE_SIZE, TASK_SIZE
 from vmastore.syscalls.uapi import MREMAP_DONTUNMAP, MREMAP_FIXED, PR_SET_VMA
 
 # call -> positions of (start, length); a fault's and a system call's alike
@@ -81,12 +81,12 @@ def moved(event: Event, move: Move) -> Event:
     args = list(event.args)
     if event.call == "mremap":
         start = args[0]
-        args[0] = move(start)
+        args[0] = _at(start, move)
         args[1], args[2] = _length(start, args[1], move), _length(start, args[2], move)
         if len(args) > 4 and args[4]:
-            args[4] = move(args[4])
+            args[4] = _at(args[4], move)
     elif event.call == "process_madvise":
-        args[1] = [[move(start), _length(start, length, move)] for start, length in args[1] or ()]
+        args[1] = [[_at(start, move), _length(start, length, move)] for start, length in args[1] or ()]
     elif event.call in _POINTS:
         args[0] = _at(args[0], move) if args[0] else args[0]
     elif has_range(event):
@@ -100,13 +100,13 @@ def moved(event: Event, move: Move) -> Event:
 
 
 def _at(addr: int, move: Move) -> int:
-    """Where an address goes, its place within the page kept."""
+    """Where an address goes, its place within the page kept. One that no process can have stays."""
     page = page_down(addr)
-    return move(page) + (addr - page)
+    return move(page) + (addr - page) if page < TASK_SIZE else addr
 
 
 def _length(start: int, length: int, move: Move) -> int:
-    if length <= 0:
+    if length <= 0 or start + length > TASK_SIZE:
         return length
     page = page_down(start)
     end = page_up(start + length)

@@ -6,7 +6,7 @@ import bisect
 from collections.abc import Callable, Iterable
 
 from vmastore.events import Event
-from vmastore.mm.flags import PAGE_SIZE
+from vmastore.mm.flags import PAGE_SIZE, TASK_SIZE
 from vmastore.replay.memory import MemoryTrace
 from vmastore.replay.ranges import moved, spans
 
@@ -55,8 +55,9 @@ def _united(used: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def used_ranges(events: Iterable[Event]) -> list[tuple[int, int]]:
-    """Every range that the events name."""
-    return [span for event in events for span in spans(event)]
+    """Every range that the events name, as far as a process can have it: of one that goes beyond, its first page."""
+    named = [span for event in events for span in spans(event)]
+    return [(start, end if end <= TASK_SIZE else start + PAGE_SIZE) for start, end in named if start < TASK_SIZE]
 
 
 def relocated(trace: MemoryTrace, move: Callable[[int], int]) -> MemoryTrace:

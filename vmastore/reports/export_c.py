@@ -78,9 +78,11 @@ def _open(program: Program, number: int, info: FileInfo) -> str:
         return 'or_skip(open("/dev/zero", O_RDWR), "/dev/zero")'
     size = info.size or 0
     for step in program.steps:
-        if step.event.file == number and step.event.call == "mmap":
+        if step.event.file != number or step.outcome.errno:
+            continue
+        if step.event.call == "mmap":
             size = max(size, step.event.args[5] + step.event.args[1], _FAULT_SIZE)
-        elif step.event.file == number and step.event.call == "shmat":
+        elif step.event.call == "shmat":
             size = max(size, step.event.args[3] or 0)
     if info.kind == "shm":
         return f'or_skip(shmget(IPC_PRIVATE, {max(size, PAGE_SIZE)}UL, IPC_CREAT | 0600), "shmget")'

@@ -99,7 +99,9 @@ def _possible(trace: MemoryTrace, rules: RuleSet) -> tuple[MemoryTrace, list[str
     left = [
         n
         for n, event in enumerate(trace.events)
-        if n not in why and not (spans(event) and all(_inside(span, regions) for span in spans(event)))
+        if n not in why
+        and not (spans(event) and all(_inside(span, regions) for span in spans(event)))
+        and not (event.call == "fault" and _meets(event, regions))
     ]
     rest = MemoryTrace(trace.header, trace.files, [trace.events[n] for n in left])
     before, after = _outcomes(trace, rules), _outcomes(rest, rules)
@@ -126,6 +128,11 @@ def _impossible(event: Event, files: dict[int, FileInfo]) -> str | None:
     if event.call == "process_madvise" and (event.args[1] is None or event.errno or event.args[3] not in _OWN_ONLY):
         return "whose address space it was about is not known"
     return _NOT_HERE.get(event.call)
+
+
+def _meets(event: Event, regions: list[tuple[int, int]]) -> bool:
+    """Whether an access, whose answer is a matter of record, is one to what is left out."""
+    return any(start < high and low < end for low, high in spans(event) for start, end in regions)
 
 
 def _inside(span: tuple[int, int], regions: list[tuple[int, int]]) -> bool:
