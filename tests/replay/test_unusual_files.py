@@ -165,3 +165,22 @@ def test_files_of_huge_pages() -> None:
     assert apply(world, "mmap", (at, 100, 3, SHARED_FIXED, 3, 0), at, 1).divergence is None
     assert apply(world, "mmap", (at + P, P, 3, SHARED_FIXED, 3, 0), -EINVAL, 1).divergence is None
     assert [line[:2] for line in lines(world)] == [(0, 8), (512, 1024)]
+
+
+@pytest.mark.parametrize("huge", [False, True])
+def test_a_segment_of_unknown_size_is_as_long_as_what_shows_it(huge: bool) -> None:
+    """No shmget in the trace: a page at first, and assumed; a call, then an observation, tell how long it is."""
+    world = file_world("shm", "/SYSV00000000 (deleted)")
+    verifier = Verifier(world)
+    at, flags = A + 512 * P, "rd wr sh mr mw me ms" + " de ht" * huge
+    baseline = [ObservedVma(A, A + 8 * P, "rw-p", 0, "00:00", 0, "", ANON)]
+    world.load(1, baseline)
+    assert not apply(world, "shmat", (7, 0, 0, None), at, 1).certain
+    assert [line[:2] for line in lines(world)] == [(0, 8), (512, 513)]
+    if not huge:
+        assert apply(world, "mprotect", (at, 3 * P, 3), 0).divergence is None
+        assert [line[:2] for line in lines(world)] == [(0, 8), (512, 515)]
+    seen = [*baseline, ObservedVma(at, at + 512 * P, "rw-s", 0, "00:01", 7, "/SYSV00000000 (deleted)", flags)]
+    verifier.step(Event(1, 1, 1, 1, None, "maps", ("check", 2, None, [list(line) for line in seen]), None, 0))
+    assert (verifier.report.mismatches, verifier.report.mismatches_assumed) == (0, 0), verifier.report
+    assert lines(world)[1] == (512, 1024, flags)

@@ -41,6 +41,7 @@ _TEXT: Final = {
     "inside": "the range does not reach that edge of its VMA",
     "not_tried": "nothing: no call has asked since they became alike",
     "device": "not reached: the call failed; on an unknown device, the file system may have been asked first",
+    "segment": "how long the segment is no event shows",
     "stale": "not looked at: the caller named a VMA further below as its lower neighbour",
     "expand_only": "brk never looks at the next VMA",
 }

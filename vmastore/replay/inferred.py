@@ -13,6 +13,7 @@ from vmastore.mm.vma import BaseAnon, Vma
 from vmastore.syscalls import uapi
 from vmastore.syscalls.common import page_align
 from vmastore.syscalls.fault import grow_stack
+from vmastore.syscalls.shm import segment_reaches
 
 NEEDS_RANGE: Final = {
     "mprotect", "pkey_mprotect", "mlock", "mlock2", "munlock", "madvise", "mseal", "mremap", "mbind", "prctl",
@@ -50,6 +51,7 @@ def prepare(mm: Mm, event: Event) -> None:
     if mm.env.faults != "recorded":
         _grow(mm, start, end)
     if not mm.complete:
+        _lengthen(mm, start, end)
         fill_holes(mm, start, end)
 
 
@@ -72,6 +74,17 @@ def _grow(mm: Mm, start: int, end: int) -> None:
         vma = mm.find_vma(start)
         hole = start < vma.vm_start
         if hole and not (vma.vm_flags & VM_GROWSDOWN and grow_stack(mm, vma, start, sure=True)):
+            return
+        start = vma.vm_end
+
+
+def _lengthen(mm: Mm, start: int, end: int) -> None:
+    """What begins in a segment of unknown length, and went beyond what is known of it, shows more of it."""
+    while start < end:
+        vma = mm.find_vma(start)
+        if vma.vm_start > start:  # a hole, perhaps behind such a segment
+            if vma.prev.vm_end == start:
+                segment_reaches(mm, vma.prev, min(end, vma.vm_start))
             return
         start = vma.vm_end
 

@@ -30,6 +30,7 @@ from vmastore.replay.settle import changes_vmas, settle
 from vmastore.replay.verify_report import Mismatch, Report
 from vmastore.replay.world import Outcome, World
 from vmastore.syscalls.fault import anon_vma_prepare, grow_stack
+from vmastore.syscalls.shm import segment_reaches
 
 _DRIVERS = {"perf", "io_uring", "socket", "device", "unknown"}
 _BY_DRIVERS = VM_IO | VM_PFNMAP | VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY | VM_MAYWRITE | VM_MAYEXEC
@@ -183,7 +184,9 @@ class Verifier:
         self.report.compared += 1
         keys = self._render(mm, changed)
         bad = self._differences(mm, seen, keys)
-        if bad and (self._grown(mm, seen, bad) or self._stack_lies_lower(mm, seen, bad)):
+        if bad and (
+            self._grown(mm, seen, bad) or self._longer(mm, seen, bad) or self._stack_lies_lower(mm, seen, bad)
+        ):
             keys = self._render(mm, changed)
             bad = self._differences(mm, seen, keys)
         if not bad and mm.map_count == len(seen):
@@ -289,6 +292,18 @@ class Verifier:
             self.report.settled += grown
             self._shown.pop(mm.number, None)
         return grown > 0
+
+    def _longer(self, mm: Mm, seen: Lines, bad: list[int]) -> bool:
+        """Whether segments are shown whose size no event told; the replay's then end there, too."""
+        shown = 0
+        for line in (seen[start] for start in bad if start in seen):
+            vma = mm.find_vma(line.start)
+            if vma.vm_start == line.start:
+                shown += segment_reaches(mm, vma, line.end, vmflags_from_letters(line.vm_flags or ""))
+        if shown:
+            self.report.settled += shown
+            self._shown.pop(mm.number, None)
+        return shown > 0
 
     def _stack_lies_lower(self, mm: Mm, seen: Lines, bad: list[int]) -> bool:
         """Whether the main stack's pieces show that its first address lies in a lower one than was taken."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from errno import EINVAL, EPERM
+from typing import Final
 
 from vmastore.mm.flags import (
     PAGE_MASK,
@@ -10,19 +11,24 @@ from vmastore.mm.flags import (
     PAGE_SIZE,
     PMD_SIZE,
     U64,
+    VM_DONTEXPAND,
     VM_EXEC,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_READ,
     VM_SEALED,
     VM_SHARED,
     VM_WRITE,
 )
-from vmastore.mm.merge import do_vmi_munmap
+from vmastore.mm.merge import do_vmi_munmap, vma_merge_extend
 from vmastore.mm.mm import Mm
+from vmastore.mm.outcome import Decision, Reason
 from vmastore.mm.vma import File, Vma
 from vmastore.syscalls import uapi
 from vmastore.syscalls.common import page_align
 from vmastore.syscalls.mmap import do_mmap
+
+_LONG: Final = Reason("segment")
 
 
 def sys_shmat(mm: Mm, addr: int, shmflg: int, size: int | None, file: File) -> int:
@@ -38,19 +44,44 @@ def sys_shmat(mm: Mm, addr: int, shmflg: int, size: int | None, file: File) -> i
         flags |= uapi.MAP_FIXED
     elif shmflg & uapi.SHM_REMAP:
         return -EINVAL
+    sized = size is not None
     if size is None:
-        return -EINVAL
+        if not mm.observed:
+            return -EINVAL
+        size = PAGE_SIZE  # at least
     prot = uapi.PROT_READ if shmflg & uapi.SHM_RDONLY else uapi.PROT_READ | uapi.PROT_WRITE
     if shmflg & uapi.SHM_EXEC:
         prot |= uapi.PROT_EXEC
     if file.is_huge:
         size = -(-size // PMD_SIZE) * PMD_SIZE
     file.readable, file.writable = True, not shmflg & uapi.SHM_RDONLY
-    file.size = size
+    file.size = size if sized else None
     taken = addr + size > U64 or mm.find_vma_intersection(addr, addr + size) is not None
     if addr and taken and not shmflg & uapi.SHM_REMAP:
         return -EINVAL
-    return do_mmap(mm, addr, size, prot, flags, file, 0)
+    result = do_mmap(mm, addr, size, prot, flags, file, 0)
+    if not sized and result > 0:
+        mm.complete = False
+        mm.decisions.append(Decision("mmap_region", "none", result, result + size, "", _LONG, _LONG, certain=False))
+    return result
+
+
+def segment_reaches(mm: Mm, vma: Vma, end: int, more: int = 0) -> bool:
+    """Let a segment whose size no event shows end at `end`, if vma is the whole of such a one. more: its vm_flags."""
+    file = vma.attrs.vm_file
+    if file is None or file.kind not in ("shm", "hugeshm") or file.size is not None or vma.vm_pgoff:
+        return False
+    huge = more & VM_HUGETLB and not vma.attrs.vm_flags & VM_HUGETLB
+    if end < vma.vm_end or vma.next.vm_start < end or (end == vma.vm_end and not huge):
+        return False
+    if end > vma.vm_end:
+        decisions, mm.decisions = mm.decisions, []
+        vma_merge_extend(mm.vmi, vma, end - vma.vm_end)
+        mm.decisions = decisions
+    if huge:
+        file.kind = "hugeshm"
+        vma.attrs = vma.attrs.with_flags(vma.attrs.vm_flags | more & (VM_HUGETLB | VM_DONTEXPAND))
+    return True
 
 
 def _meets_seal(mm: Mm, addr: int, shmflg: int, size: int | None) -> bool:
