@@ -102,13 +102,16 @@ def parse_target(text: str) -> Target:
 
 
 def parse_addr(text: str) -> int:
-    """An address or size: decimal, hex, 4k, 2M. Raises InputError."""
+    """An address or size: decimal, hex, 4k, 2M; negative as SQL shows those of 2^63 and above. Raises InputError."""
     from vmastore.replay.predicate import number
 
     try:
-        return number(text)
+        value = number(text)
+        if not -(1 << 63) <= value < 1 << 64:
+            raise ValueError(text)
     except ValueError:
         raise InputError(f"{text!r} is not an address", hint="decimal, hex (0x7f…), or a size like 4k, 2M") from None
+    return value % (1 << 64)
 
 
 def parse_duration(text: str) -> float:

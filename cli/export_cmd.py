@@ -65,6 +65,8 @@ def export(
 
     if to not in FORMS:
         raise InputError(f"--to {to!r}: one of {', '.join(FORMS)}")
+    given = {"--mm": mm, "--kernel": kernel, "--rule": rule, "--faults": faults if faults != "recorded" else None}
+    _check_options(to, {**given, "--against": against, "--view": view if view != "events" else None})
     if as_json and output == "-":
         raise InputError("--json needs a file for the trace itself", hint="export TRACE -o FILE --json")
     left_out: dict[str, int] = {}
@@ -93,3 +95,17 @@ def export(
     elif left_out:
         shown = ", ".join(f"{count} {call}" for call, count in left_out.items())
         note(f"a log of strace has no line for these events: {shown}")
+
+
+_MEANT_FOR = {"--against": ("report",), "--view": ("parquet",)}
+
+
+def _check_options(to: str, given: dict[str, object]) -> None:
+    """Raise InputError for an option that says nothing about this form: it would be passed over in silence."""
+    for option, value in given.items():
+        forms = _MEANT_FOR.get(option, ALONE)
+        if (value or value == 0) and to not in forms:
+            raise InputError(
+                f"{option} says nothing about --to {to}",
+                hint=f"{option} is for --to {', '.join(forms)}.",
+            )

@@ -278,6 +278,10 @@ def test_bad_input_is_one_error(shell: Shell, words: tuple[str, ...], says: str)
         (("sql", "SELECT nothing FROM events"), "nothing"),
         (("sql", "DELETE FROM trace_t"), "refused: "),
         (("export", "sample", "--to", "pdf"), "pdf"),
+        (("export", "sample", "--mm", "0"), "--mm says nothing about --to jsonl"),
+        (("export", "sample", "--to", "strace", "--kernel", "6.1"), "--kernel says nothing about --to strace"),
+        (("export", "sample", "--to", "c", "--against", "6.1"), "--against says nothing about --to c"),
+        (("history", "sample", "0x1ffffffffffffffff"), "is not an address"),
     ],
 )
 def test_bad_words_are_one_error(filled: Shell, words: tuple[str, ...], says: str) -> None:
