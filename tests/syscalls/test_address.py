@@ -87,3 +87,12 @@ def test_a_hint_is_taken_if_it_is_free() -> None:
     assert sys_mmap(mm, 0x10000000, PAGE, 3, 0x22, None, 0) != 0x10000000
     assert sys_mmap(mm, 0x20000000, PAGE, 3, 0x122, None, 0) == 0x20000000
     assert sys_mmap(mm, 0x20000000 - PAGE, PAGE, 3, 0x22, None, 0) != 0x20000000 - PAGE
+
+
+@pytest.mark.parametrize("told", [0x7F0000000005, 0x3, (1 << 64) - PAGE])
+def test_an_address_that_no_mapping_can_have_is_not_believed(told: int) -> None:
+    """A damaged log may show one: the mapping is then where it would be, and the answers differ."""
+    mm = Mm(Env(preset("6.18"), Config()))
+    mm.observed, mm.expect_result, mm.expect_errno = True, told, 0
+    assert sys_mmap(mm, 0, PAGE, 3, 0x22, None, 0) not in (told, None)
+    assert all(vma.vm_start % PAGE == 0 and vma.vm_end <= 0x7FFFFFFFF000 for vma in mm.vmas())

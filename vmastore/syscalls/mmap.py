@@ -83,6 +83,7 @@ _HOOK_FLAGS: Final = {
     "perf": VM_IO | VM_PFNMAP | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP,
     "socket": VM_MIXEDMAP,  # of packets; others differ
 }
+_MOST_TOLD: Final = 1 << 56  # with five-level page tables, and a hint
 ZERO_PATH: Final = "/dev/zero (deleted)"
 HUGE_PATH: Final = "/anon_hugepage (deleted)"
 
@@ -230,8 +231,9 @@ def place(mm: Mm, addr: int, length: int, pgoff: int, flags: int, file: File | N
         if addr < mm.config.mmap_min_addr and mm.fails(EPERM):
             return -EPERM
         return addr
-    if mm.observed and mm.expect_result is not None:
-        return mm.expect_result
+    told = mm.expect_result if mm.observed else None
+    if told is not None and not told & (PAGE_SIZE - 1) and told <= _MOST_TOLD - length:  # else the log is damaged
+        return told
     return get_unmapped_area(mm, addr, length, flags, file)
 
 
