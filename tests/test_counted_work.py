@@ -134,10 +134,10 @@ def test_derived_data_that_walks_is_caught(tmp_path: Path, monkeypatch: pytest.M
     """Lifetimes found by comparing all VMAs after one event in twenty."""
     after = Lifetimes.after
 
-    def walking(self: Lifetimes, event: Event, number: int) -> Any:
-        if event.seq % 20 == 0:
+    def walking(self: Lifetimes, seq: int, call: str, number: int) -> Any:
+        if seq % 20 == 0:
             assert all(vma.vm_start < vma.vm_end for mm in self.world.mms.values() for vma in mm.vmas())
-        return after(self, event, number)
+        return after(self, seq, call, number)
 
     monkeypatch.setattr(Lifetimes, "after", walking)
     assert "derived: times as many at 4 k live" in over(counted.deriving, tmp_path)
