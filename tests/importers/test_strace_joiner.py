@@ -225,29 +225,27 @@ def test_frames_of_what_is_no_event_are_nobodys_site() -> None:
     assert importer.account.frames == 2
 
 
-def test_the_table_of_calls_is_no_event() -> None:
-    """The rows of -C are counted as summary."""
-    importer, events = _read(
-        "5 brk(NULL) = 0x1000\n"
-        "% time     seconds  usecs/call     calls    errors syscall\n"
-        "------ ----------- ----------- --------- --------- ----------------\n"
-        " 27.75    0.038542          25      1507       604 munmap\n"
-        "100.00    0.138913          27      5139       614 total\n"
-    )
-    assert len(events) == 1
-    assert _skips(importer) == [(None, None, "summary", 4)]
-
-
-def test_the_table_of_calls_has_the_columns_that_were_asked_for() -> None:
-    """-U chooses them and their order."""
-    importer, events = _read(
-        "5 brk(NULL) = 0x1000\n"
-        "syscall           longest  % time\n"
-        "---------------- -------- -------\n"
-        "munmap           0.038542   27.75\n"
-        "total            0.138913  100.00\n"
-        "5 brk(NULL) = 0x1000\n"
-    )
+@pytest.mark.parametrize(
+    "table",
+    [
+        (
+            "% time     seconds  usecs/call     calls    errors syscall\n"
+            "------ ----------- ----------- --------- --------- ----------------\n"
+            " 27.75    0.038542          25      1507       604 munmap\n"
+            "100.00    0.138913          27      5139       614 total\n"
+        ),
+        (
+            "syscall           longest  % time\n"
+            "---------------- -------- -------\n"
+            "munmap           0.038542   27.75\n"
+            "total            0.138913  100.00\n"
+        ),
+    ],
+    ids=["plain", "columns-of-U"],
+)
+def test_the_table_of_calls_is_no_event(table: str) -> None:
+    """The rows of -C are counted as summary, whichever columns -U has chosen; calls around it stay."""
+    importer, events = _read("5 brk(NULL) = 0x1000\n" + table + "5 brk(NULL) = 0x1000\n")
     assert len(events) == 2
     assert _skips(importer) == [(None, None, "summary", 4)]
 

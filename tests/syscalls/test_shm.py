@@ -81,7 +81,7 @@ def test_a_segment_of_huge_pages_is_mapped_split_and_moved_in_whole_ones(kernel:
     assert sys_mprotect(mm, ADDR, PAGE, 1) == -EINVAL
     assert sys_mprotect(mm, ADDR, HUGE, 1) == sys_mprotect(mm, ADDR, HUGE, 3) == 0
     assert [(vma.vm_start, vma.vm_end) for vma in mm.vmas()] == [(ADDR, ADDR + HUGE), (ADDR + HUGE, ADDR + 3 * HUGE)]
-    assert {vma_flags for vma in mm.vmas() if (vma_flags := vma.attrs.vm_flags)} == {0x4400FB}
+    assert {vma.attrs.vm_flags for vma in mm.vmas()} == {0x4400FB}
     assert sys_munmap(mm, ADDR + HUGE, PAGE) == -EINVAL
     assert sys_mremap(mm, ADDR, HUGE, 2 * HUGE, 1, 0) == -EINVAL
     away = ADDR << 1

@@ -63,6 +63,11 @@ class File:
         """Whether it is mapped in huge pages: hugetlbfs, or a System V segment of SHM_HUGETLB."""
         return self.kind in ("hugetlb", "hugeshm")
 
+    @property
+    def is_segment(self) -> bool:
+        """Whether it is a System V shared memory segment."""
+        return self.kind in ("shm", "hugeshm")
+
 
 class Mempolicy(NamedTuple):
     """struct mempolicy: equal policies compare equal (__mpol_equal)."""
@@ -251,7 +256,7 @@ class AttrsTable:
         attrs.vm_flags, attrs.vm_file, attrs.vm_policy, attrs.uffd = key[:4]
         attrs.anon_name, attrs.delta, attrs.anon_delta = key[4:]
         file = attrs.vm_file
-        attrs.close = file is not None and (file.is_huge or file.kind in ("shm", "special"))
+        attrs.close = file is not None and (file.is_huge or file.is_segment or file.kind == "special")
         attrs.special = bool(attrs.vm_flags & VM_SPECIAL)
         attrs.splittable = (file is None or file.kind not in self.whole) and not attrs.vm_flags & VM_HUGETLB
         attrs.table = self

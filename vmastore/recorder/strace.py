@@ -12,12 +12,10 @@ from typing import NamedTuple
 
 from vmastore.errors import RecordError
 from vmastore.recorder.copies import COPYING
-from vmastore.recorder.traced import traced
+from vmastore.recorder.traced import KNOWS_ALL, traced
 
 _NO_STRACE = "strace is not installed"
 _INSTALL = "Install it: apt-get install strace (Debian, Ubuntu), dnf install strace (Fedora)."
-
-_KNOWS_ALL = (6, 10)  # the first strace that has names for all calls below
 
 
 class Hold(NamedTuple):
@@ -51,7 +49,7 @@ class Strace:
         line = [self.path, "-f", "-q", "-y", "-s", "256", "-o", str(output), *self._times()]
         if seccomp and target[0] != "-p" and self.version >= (5, 3):
             line.append("--seccomp-bpf")
-        line += ["-e", f"trace={traced(copies=copies, by_name=self.version >= _KNOWS_ALL)}"]
+        line += ["-e", f"trace={traced(copies=copies, by_name=self.version >= KNOWS_ALL)}"]
         if copies:
             line += ["-e", f"raw={COPYING}"]
         line += ["-e", f"inject=execve,?execveat:delay_exit={hold.exec_us}"]

@@ -11,6 +11,8 @@ import platform
 from vmastore.importers.strace.numbers import NAMES
 from vmastore.recorder.copies import COPYING
 
+KNOWS_ALL = (6, 10)  # the first strace that has names for all that is traced
+
 # What becomes events. desc would trace read and write too; the calls that make and close descriptors are enough.
 _TRACED = (
     "memory,process,open,openat,?openat2,creat,close,?close_range,dup,dup2,dup3,fcntl,?memfd_create,?memfd_secret,"
@@ -46,7 +48,8 @@ def traced(*, copies: bool, by_name: bool) -> str:
     """What follows ``trace=``.
 
     copies: with the calls of COPYING.
-    by_name: this strace has names for all that is traced; else all others of the calls that we know are left out.
+    by_name: this strace has names for all that is traced (see KNOWS_ALL); else all other calls that we know are left
+    out.
     """
     wanted = f"{_TRACED},{COPYING}" if copies else _TRACED
     return wanted if by_name or platform.machine() != "x86_64" else "!" + ",".join(_others(wanted))

@@ -71,7 +71,7 @@ class Lifetimes:
         self._alike: dict[VmaAttrs, _Known] = {}  # of anonymous memory that has no other name
 
     def after(self, seq: Any, call: str, number: Any) -> Changes:
-        """What event `seq`, that call, just applied to that address space, changed in all: not to be changed."""
+        """What event `seq`, a `call` just applied to address space `number`, changed in all: read only."""
         space = self._spaces.get(number)
         if space is None or (call not in PLAIN_CALLS and self._moved(space, call)):
             return self._visit_all(seq, number, call)

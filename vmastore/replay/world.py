@@ -19,12 +19,8 @@ from vmastore.replay.limits import Limits
 _CONFIG_INTS: Final = ("max_map_count", "overcommit_memory", "mmap_min_addr", "stack_guard_gap")
 _CONFIG_FLAGS: Final = ("anon_name", "userfaultfd", "ksm", "hugepage", "numa", "soft_dirty", "privileged")
 _KNOW_FILE_SYSTEMS: Final = {"vmafuzz", "conform"}
-_BASELINES_OF_NEW_IMAGES: Final = {
-    "vmafuzz",
-    "conform",
-    "maprec",
-    "vectors",
-}  # what was written before touches no call
+# formats whose baselines are of new images: what was written before touches no call
+_BASELINES_OF_NEW_IMAGES: Final = {"vmafuzz", "conform", "maprec", "vectors"}
 
 
 class Outcome(NamedTuple):

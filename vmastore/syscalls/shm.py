@@ -69,7 +69,7 @@ def sys_shmat(mm: Mm, addr: int, shmflg: int, size: int | None, file: File) -> i
 def segment_reaches(mm: Mm, vma: Vma, end: int, more: int = 0) -> bool:
     """Let a segment whose size no event shows end at `end`, if vma is the whole of such a one. more: its vm_flags."""
     file = vma.attrs.vm_file
-    if file is None or file.kind not in ("shm", "hugeshm") or file.size is not None or vma.vm_pgoff:
+    if file is None or not file.is_segment or file.size is not None or vma.vm_pgoff:
         return False
     huge = more & VM_HUGETLB and not vma.attrs.vm_flags & VM_HUGETLB
     if end < vma.vm_end or vma.next.vm_start < end or (end == vma.vm_end and not huge):
@@ -115,9 +115,7 @@ def sys_shmdt(mm: Mm, addr: int) -> int:
 
 def _fragment(vma: Vma, addr: int) -> bool:
     file = vma.attrs.vm_file
-    return (
-        file is not None and file.kind in ("shm", "hugeshm") and (vma.vm_start - addr) >> PAGE_SHIFT == vma.vm_pgoff
-    )
+    return file is not None and file.is_segment and (vma.vm_start - addr) >> PAGE_SHIFT == vma.vm_pgoff
 
 
 def _detach(mm: Mm, vma: Vma) -> Vma:
